@@ -1,0 +1,114 @@
+"""Any `nn.Module` that gives logits, as a Lightning module: loss, accuracy, AdamW, one warm-up and one decay."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a model is trained; everything that a run needs besides its model and its data.
+
+    Args:
+        epochs: Passes over the training part at most; early stopping may end sooner.
+        batch_size: Records in one step.
+        lr: Highest learning rate of AdamW; warm-up and cosine decay lead to it and away from it.
+        weight_decay: Decoupled weight decay of AdamW.
+        averaging: Decay of the exponential moving average of the weights that is validated and kept; 0 is none.
+        patience: Epochs without a better validation loss after which training stops.
+        seed: Of the initial weights, the split, the order of the records and dropout.
+        workers: Processes that load data; 0 loads in the main one.
+        threads: Threads of PyTorch and of our kernels; None leaves PyTorch's choice.
+    """
+
+    epochs: int = 30
+    batch_size: int = 64
+    lr: float = 3e-3
+    weight_decay: float = 1e-2
+    averaging: float = 0.99
+    patience: int = 10
+    seed: int = 0
+    workers: int = 0
+    threads: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings by name, for a configuration or a report."""
+        return asdict(self)
+
+
+class Classifier(L.LightningModule):
+    """A model with the loss, metrics and optimizer of single-label classification.
+
+    Args:
+        model: Maps a batch `(b, ...)` to logits `(b, classes)`.
+        classes: Names of the classes, in the order of the logits.
+        settings: How to train.
+        card: Plain values that say how to build the model again; they travel in the checkpoint under `"qbio"`.
+    """
+
+    def __init__(self, model: nn.Module, classes: list[str], settings: Settings, card: dict[str, Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.classes = classes
+        self.settings = settings
+        self.card = card
+        self.accuracy = nn.ModuleDict({f"{part}_part": MulticlassAccuracy(len(classes), average="micro") for part in PARTS})
+        self.confusion = MulticlassConfusionMatrix(len(classes))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.model(inputs)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        return self._score(batch, "train")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        return self._score(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        return self._score(batch, "test")
+
+    def _score(self, batch: tuple[Tensor, Tensor], part: str) -> Tensor:
+        inputs, labels = batch
+        logits = self(inputs)  # (b, classes)
+        loss = F.cross_entropy(logits, labels)
+        accuracy = self.accuracy[f"{part}_part"]
+        accuracy(logits, labels)
+        shown = {"prog_bar": part != "test", "on_step": False, "on_epoch": True, "batch_size": len(labels)}
+        self.log(f"{part}/loss", loss, **shown)
+        self.log(f"{part}/accuracy", accuracy, **shown)
+        if part == "test":
+            self.confusion.update(logits, labels)
+        return loss
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay
+        )
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["qbio"] = self.card
+
+
+PARTS = ("train", "val", "test")
+
+
+def rate(step: int, total: int, *, warmup: float = 0.1) -> float:
+    """The share of the highest learning rate at `step` of `total`: a linear rise, then half a cosine to zero.
+
+    Example:
+        >>> [round(rate(step, 100), 2) for step in (0, 9, 10, 55, 99)]
+        [0.1, 1.0, 1.0, 0.5, 0.0]
+    """
+    rise = max(1, round(warmup * total))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))

@@ -1,0 +1,128 @@
+"""The router: which of an op's faces a call must take, so that every autograd transform is right.
+
+No attachment that PyTorch offers is right under eager training, `torch.func`, forward mode, nesting and
+compilation at once; wrong ones train on zeros without a word. Each situation therefore has its own route:
+
+| situation                              | route                              | because |
+|----------------------------------------|------------------------------------|---------|
+| forward mode, anywhere                 | the reference                      | a registered op has zero tangents |
+| `torch.func` transform while compiling | the reference                      | Dynamo drops an op's derivative rule there |
+| `torch.func` transform in eager mode   | an `autograd.Function` around it   | the only attachment that nests |
+| everything else                        | the registered op                  | opaque to compile, export, DDP, autocast |
+
+The two private names of PyTorch that this needs appear in this file only, and `tests/shared/test_derive.py`
+holds each row of the table against plain PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+if TYPE_CHECKING:
+    from shared.declare import Op
+
+_transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active  # type: ignore[attr-defined]
+
+
+def route(op: Op, args: tuple[Any, ...]) -> Any:
+    """Evaluate `op` on `args` by the route that the active transforms need (see the table above)."""
+    if forward_ad._current_level >= 0:
+        return op.evaluate_reference(*args)
+    if _transforms_active():
+        if torch.compiler.is_compiling():
+            return op.evaluate_reference(*args)
+        return op.function.apply(*op.autocast_arguments(op.complete(args)))
+    return op.overload(*args)
+
+
+def setup_context(op: Op, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keep what the op's derivative asked for: tensors with autograd's knowledge, plain values beside them."""
+    saved = op.saved_for_backward(inputs, output)
+    ctx.is_tensor = tuple(isinstance(value, Tensor) for value in saved)
+    ctx.values = tuple(value for value in saved if not isinstance(value, Tensor))
+    ctx.save_for_backward(*(value for value in saved if isinstance(value, Tensor)))
+
+
+def backward(op: Op, ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    """Apply the op's derivative: one gradient, or None, per argument."""
+    tensors, values = iter(ctx.saved_tensors), iter(ctx.values)
+    saved = tuple(next(tensors) if is_tensor else next(values) for is_tensor in ctx.is_tensor)
+    needs = tuple(ctx.needs_input_grad)
+    found = op.backward_rule(saved, needs, *grads)
+    found = found if isinstance(found, tuple) else (found,)
+    if len(found) != len(needs):
+        raise TypeError(
+            f"{op.name}: the derivative must return one gradient (or None) for each of its {len(needs)} arguments, "
+            f"it returned {len(found)}"
+        )
+    return tuple(grad if need else None for grad, need in zip(found, needs, strict=True))
+
+
+def make_function(op: Op) -> type[torch.autograd.Function]:
+    """The `autograd.Function` around `op`'s overload that `torch.func` transforms go through in eager mode."""
+
+    def forward(*args: Any) -> Any:
+        return op.overload(*args)
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        setup_context(op, ctx, inputs, output)
+
+    def pull_back(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return backward(op, ctx, *grads)
+
+    def vmap(info: Any, dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        return op.apply_batch_rule(info.batch_size, dims, args)
+
+    members = {"forward": forward, "setup_context": save, "backward": pull_back, "vmap": vmap}
+    return type(f"{op.name.replace('::', '_')}_function", (torch.autograd.Function,), {
+        name: staticmethod(member) for name, member in members.items()
+    })
+
+
+def reference_vjp(
+    reference: Callable[..., Any], args: Sequence[Any], needs: Sequence[bool], grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """The gradient of a reference by differentiating it: the derivative of an op that declares no other.
+
+    It evaluates the reference again, and is itself differentiable to any order.
+    """
+    wanted = [i for i, need in enumerate(needs) if need]
+
+    def of_wanted(*tensors: Tensor) -> Any:
+        filled = list(args)
+        for i, tensor in zip(wanted, tensors, strict=True):
+            filled[i] = tensor
+        return reference(*filled)
+
+    outputs, pull_back = torch.func.vjp(of_wanted, *(args[i] for i in wanted))
+    found = pull_back(tuple(grads) if isinstance(outputs, tuple) else grads[0])
+    gradients: list[Tensor | None] = [None] * len(needs)
+    for i, gradient in zip(wanted, found, strict=True):
+        gradients[i] = gradient
+    return tuple(gradients)
+
+
+def loop_rule(op: Op, size: int, dims: Sequence[int | None], args: Sequence[Any]) -> tuple[Any, Any]:
+    """The batch rule of an op that declares no other: one call per element of the mapped axis, stacked."""
+
+    def element(index: int) -> Any:
+        return op(*(a if d is None else a.select(d, index) for a, d in zip(args, dims, strict=True)))
+
+    if size == 0:
+        sample = op(*(
+            a if d is None else a.new_zeros([n for i, n in enumerate(a.shape) if i != d % a.ndim])
+            for a, d in zip(args, dims, strict=True)
+        ))
+        outputs = sample if isinstance(sample, tuple) else (sample,)
+        stacked = tuple(output.new_empty((0, *output.shape)) for output in outputs)
+        single = not isinstance(sample, tuple)
+    else:
+        results = [element(i) for i in range(size)]
+        single = not isinstance(results[0], tuple)
+        stacked = (torch.stack(results),) if single else tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+    return (stacked[0], 0) if single else (stacked, (0,) * len(stacked))
