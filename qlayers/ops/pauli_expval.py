@@ -199,5 +199,29 @@ def _():
     return [(*sample, torch.linspace(-1, 1, len(sample[1]) * 2, dtype=torch.float64).reshape(-1, 2)) for sample in _samples()]
 
 
+_MOST_WIRES = 22  # a block of states must fit memory: 2^22 amplitudes take 0.5 GiB
+
+
+def _too_large(wires: int) -> str | None:
+    return f"holds 16 samples per block, too large at {wires} wires (at most {_MOST_WIRES})" if wires > _MOST_WIRES else None
+
+
 for _op in (pauli_expval, pauli_expval_vjp):
     _op.autocast(cpu=torch.float32, cuda=torch.float32)
+
+pauli_expval.kernel(
+    "numba",
+    device="cpu",
+    dtypes=FLOATS,
+    needs=("numba",),
+    target="qlayers.kernels.numba.pauli_expval:forward",
+    when=lambda shared, batched, rotations, words, wires: _too_large(wires),
+)
+pauli_expval_vjp.kernel(
+    "numba",
+    device="cpu",
+    dtypes=FLOATS,
+    needs=("numba",),
+    target="qlayers.kernels.numba.pauli_expval:backward",
+    when=lambda shared, batched, rotations, words, wires, grad: _too_large(wires),
+)

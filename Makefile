@@ -1,0 +1,41 @@
+# Every target sets up what it needs in .venv by itself; `make help` lists them.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench
+
+help:  ## show this list
+	@echo "usage: make TARGET"
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s%s\n", $$1, $$2 }'
+
+demo: $(READY)  ## train the hybrid quantum-classical model on real splice junctions, write a report
+	@$(BIN)/qbio demo
+
+test: $(READY)  ## run all tests and doctests; warnings are errors
+	@$(BIN)/python -m pytest
+
+lint: $(READY)  ## check format, style, types of the ground floor, and who imports whom
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m pyright
+	@$(BIN)/lint-imports
+
+format: $(READY)  ## format the code and mend what ruff can mend
+	@$(BIN)/python -m ruff format .
+	@$(BIN)/python -m ruff check --fix .
+
+bench: $(READY)  ## measure against the peers, side by side, and write benchmarks/results
+	@$(BIN)/python benchmarks/run.py --write
+
+# Debian and Ubuntu ship venv without ensurepip; then the pip of $(PYTHON) fills the environment.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "qbio: expected Python 3.11 or newer, received $$($(PYTHON) -V 2>&1 | head -n 1); run: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
+	@echo "Setting up .venv; the first time takes a few minutes"
+	@$(PYTHON) -m venv .venv || { $(PYTHON) -m venv --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install pip; }
+	@$(BIN)/python -m pip install -c constraints.txt -e ".[train,dev]"
+	@touch $@

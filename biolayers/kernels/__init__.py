@@ -1,0 +1,1 @@
+"""Kernels of this package, one folder per provider, one file per task."""

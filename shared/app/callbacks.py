@@ -1,0 +1,84 @@
+"""What happens around the epochs: history and speed, the same randomness after a resume, plain progress lines."""
+
+import sys
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
+from rich.console import Console
+
+
+class History(L.Callback):
+    """One row of figures for every finished epoch; it travels in the checkpoint, so a resumed run keeps its past."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self._start = self._batch_start = 0.0
+        self._busy = 0.0  # seconds within training batches
+        self._seen = 0  # records
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in all epochs, those before a resume included."""
+        return sum(row["seconds"] for row in self.rows)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start, self._busy, self._seen = time.perf_counter(), 0.0, 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch_start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._busy += time.perf_counter() - self._batch_start
+        self._seen += len(batch[-1])
+        pl_module.log("samples/s", self._seen / self._busy, prog_bar=True, logger=False)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        figures["samples/s"] = self._seen / self._busy
+        seconds = time.perf_counter() - self._start
+        self.rows.append({"epoch": trainer.current_epoch + 1, **figures, "seconds": seconds})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+
+class Reseed(L.Callback):
+    """Gives every epoch its own seed, so that a resumed run draws the same dropout as one that never stopped."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        torch.manual_seed((self.seed << 20) + trainer.current_epoch)
+
+
+class Lines(L.Callback):
+    """One line per epoch, for logs and pipes, where a moving bar would be noise."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        figures = trainer.callback_metrics
+        print(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            f"  loss {figures['train/loss']:.3f}"
+            f"  val/loss {figures['val/loss']:.3f}"
+            f"  val/accuracy {figures['val/accuracy']:.3f}"
+            f"  {figures['samples/s']:,.0f} samples/s",
+            flush=True,
+        )
+
+
+def progress() -> L.Callback:
+    """A bar on a terminal, lines elsewhere."""
+    if Console().is_terminal and sys.stdout.isatty():
+        return RichProgressBar(refresh_rate=5)
+    return Lines()

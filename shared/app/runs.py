@@ -1,0 +1,128 @@
+"""The folder of one training run: what lies where, written whole or not at all, read with clear complaints."""
+
+import json
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.errors import UserError
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of a run: `config.yaml`, `checkpoints/`, `tensorboard/`, `metrics.json` and `report.html`.
+
+    Example:
+        >>> Run(Path("runs/first")).last.as_posix()
+        'runs/first/checkpoints/last.ckpt'
+    """
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "checkpoints" / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @classmethod
+    def create(cls, folder: Path | None, *, name: str) -> "Run":
+        """A new folder: the one asked for, or the first free one of `runs/name`, `runs/name-2`, ...
+
+        Raises:
+            UserError: The folder asked for holds something already.
+        """
+        if folder is None:
+            number, folder = 1, Path("runs") / name
+            while folder.exists():
+                number += 1
+                folder = Path("runs") / f"{name}-{number}"
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(
+                f"--out: expected a new or empty folder, received {folder}, which holds something already; "
+                f"choose another one, or continue that run with --resume {folder}"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """The run in a folder that exists, to be continued.
+
+        Raises:
+            UserError: The folder holds no run.
+        """
+        run = cls(folder)
+        if not run.config.is_file():
+            raise UserError(
+                f"--resume: expected the folder of a run, received {folder}, which has no config.yaml; "
+                "give the folder that `qbio train` printed"
+            )
+        return run
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, or of the best one of a run's folder; no code in the file is ever executed.
+
+    Raises:
+        UserError: There is no such file, or it is not a checkpoint that `qbio train` wrote.
+    """
+    import torch
+
+    file = Run(path).best if path.is_dir() else path
+    if not file.is_file():
+        hint = "training was stopped before its first epoch ended" if path.is_dir() else "check the path"
+        raise UserError(f"checkpoint: expected a file at {file}, found none; {hint}")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().split("\n", 1)[0][:120]
+        raise UserError(
+            f"checkpoint: {file} cannot be read ({reason}); expected a file that `qbio train` wrote, "
+            "such as RUN/checkpoints/best.ckpt"
+        ) from error
+    if not isinstance(content, dict) or "qbio" not in content or "state_dict" not in content:
+        raise UserError(
+            f"checkpoint: {file} was not written by `qbio train`; give a run's folder or RUN/checkpoints/best.ckpt"
+        )
+    return content
+
+
+def model_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The weights of the model alone, without the metrics that train beside it."""
+    return {
+        name.removeprefix("model."): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith("model.")
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, finds the old content or the new one, never half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` as readable JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
