@@ -41,7 +41,9 @@ class Policy:
         for name, hint in get_type_hints(Policy).items():
             if name != "_" and getattr(self, name) not in get_args(hint):
                 choices = ", ".join(map(repr, get_args(hint)))
-                raise UserError(f"Policy: expected {name} to be one of {choices}, received {getattr(self, name)!r}")
+                raise UserError(
+                    f"Policy: expected {name} to be one of {choices}, received {getattr(self, name)!r}"
+                )
 
     def __str__(self) -> str:
         """Only what differs from the default, as `lower=mask, other=unknown`."""
@@ -117,9 +119,13 @@ class Alphabet:
         if len(set(everything)) != len(everything) or len(everything) > 200:
             raise UserError(f"Alphabet: expected at most 200 letters, each once, received {everything!r}")
         if not everything.isascii() or not everything.isprintable() or " " in everything or ">" in everything:
-            raise UserError(f"Alphabet: expected printable ASCII letters without ' ' and '>', received {everything!r}")
+            raise UserError(
+                f"Alphabet: expected printable ASCII letters without ' ' and '>', received {everything!r}"
+            )
         if self.complements and sorted(self.complements) != sorted(self.letters):
-            raise UserError(f"Alphabet: expected complements to reorder {self.letters}, received {self.complements}")
+            raise UserError(
+                f"Alphabet: expected complements to reorder {self.letters}, received {self.complements}"
+            )
         policy = self.policy
         if not self.unknown and "unknown" in (policy.ambiguous, policy.gap, policy.other):
             raise UserError(f"Alphabet: policy '{policy}' needs an unknown letter; give one with unknown=")
@@ -139,7 +145,9 @@ class Alphabet:
         match = re.fullmatch(r"\s*(\w+)\s*(?:\(([^()]*)\))?\s*", text)
         known = {alphabet.name: alphabet for alphabet in (DNA, RNA, PROTEIN)}
         if match is None or match[1].upper() not in known:
-            raise UserError(f"Alphabet: expected DNA, RNA or PROTEIN, perhaps with options, received {text!r}")
+            raise UserError(
+                f"Alphabet: expected DNA, RNA or PROTEIN, perhaps with options, received {text!r}"
+            )
         options = {}
         for item in filter(str.strip, (match[2] or "").split(",")):
             key, _, value = (part.strip() for part in item.partition("="))
@@ -166,7 +174,9 @@ class Alphabet:
             return f"Alphabet.parse({str(self)!r})"
         given = ((f.name, getattr(self, f.name), f.default) for f in fields(self)[1:-1])
         options = "".join(f", {name}={value!r}" for name, value, default in given if value != default)
-        return f"Alphabet({self.letters!r}{options}" + (f", policy={self.policy!r})" if str(self.policy) else ")")
+        return f"Alphabet({self.letters!r}{options}" + (
+            f", policy={self.policy!r})" if str(self.policy) else ")"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}  # without the cached tables
@@ -245,7 +255,9 @@ class Alphabet:
 
     # -- letters to tokens and back
 
-    def tokens(self, text: str | bytes | np.ndarray | Tensor | Sequence[str], *, record: str = "sequence") -> Tensor:
+    def tokens(
+        self, text: str | bytes | np.ndarray | Tensor | Sequence[str], *, record: str = "sequence"
+    ) -> Tensor:
         """Encode letters: (l,) uint8, or (n, l) for a list of n sequences of one length.
 
         Args:
@@ -270,7 +282,9 @@ class Alphabet:
         lengths = {len(row) for row in rows}
         if len(lengths) > 1:
             shown = ", ".join(map(str, sorted(lengths)))
-            raise UserError(f"{record}: expected sequences of one length, received lengths {shown}; encode them singly")
+            raise UserError(
+                f"{record}: expected sequences of one length, received lengths {shown}; encode them singly"
+            )
         return torch.stack(rows) if rows else torch.empty((0, 0), dtype=torch.uint8)
 
     @staticmethod
@@ -316,7 +330,9 @@ class Alphabet:
             UserError: A token has no letter (position from 0), or `PAD` stands before a letter.
         """
         if tokens.dtype != torch.uint8 or tokens.dim() not in (1, 2):
-            raise UserError(f"{self}: expected uint8 tokens (l,) or (n, l), received {tokens.dtype} {tuple(tokens.shape)}")
+            raise UserError(
+                f"{self}: expected uint8 tokens (l,) or (n, l), received {tokens.dtype} {tuple(tokens.shape)}"
+            )
         if tokens.dim() == 2:
             return [self.text(row) for row in tokens]  # type: ignore[misc]
         values = tokens.cpu().numpy()
@@ -324,7 +340,9 @@ class Alphabet:
         letters = self.letter_table[values[: real[-1] + 1 if len(real) else 0]]
         if (letters == 0).any():
             position = int((letters == 0).argmax())
-            raise UserError(f"{self}: token {values[position]} at index {position} is no letter; expected 0..{len(self) - 1}")
+            raise UserError(
+                f"{self}: token {values[position]} at index {position} is no letter; expected 0..{len(self) - 1}"
+            )
         return letters.tobytes().decode("ascii")
 
     # -- tensors of tokens
@@ -391,7 +409,9 @@ class Alphabet:
 
 
 def _look_up(table: np.ndarray, tokens: Tensor) -> Tensor:
-    return torch.from_numpy(table).to(tokens.device).index_select(0, tokens.flatten().int()).view(tokens.shape)
+    return (
+        torch.from_numpy(table).to(tokens.device).index_select(0, tokens.flatten().int()).view(tokens.shape)
+    )
 
 
 # IUPAC-IUB codes for incompletely specified bases (Cornish-Bowden, Nucleic Acids Research 13, 1985), in the

@@ -85,7 +85,9 @@ def build(path: str, data: np.ndarray) -> Index:
         raise FastaError(_fault(path, data, code, at))
     index = _index(path, data, columns)
     if not index.names:
-        raise FastaError(f"{path}: expected at least one record ('>name', then its sequence), found only blank lines")
+        raise FastaError(
+            f"{path}: expected at least one record ('>name', then its sequence), found only blank lines"
+        )
     return index
 
 
@@ -121,7 +123,9 @@ def _refuse_other_formats(path: str, data: np.ndarray) -> None:
     start = data[:8].tobytes()
     for magic, remark in _MAGIC:
         if start.startswith(magic):
-            raise FastaError(f"{path}: expected FASTA text; the file {remark.replace('FILE', os.path.basename(path))}")
+            raise FastaError(
+                f"{path}: expected FASTA text; the file {remark.replace('FILE', os.path.basename(path))}"
+            )
 
 
 def _fault(path: str, data: np.ndarray, code: int, at: int) -> str:

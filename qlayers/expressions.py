@@ -71,6 +71,7 @@ class Nodes:
     def __init__(self, rows: Iterable[Row] = ()):
         self.rows: list[Row] = []
         self._number: dict[Row, int] = {}
+        self.refused: str | None = None  # why tracing had to stop, see `qlayers.trace`
         for row in rows:
             self._add(row)
 

@@ -15,7 +15,7 @@ _HOMES = {
     "NoProviderError": "shared.dispatch",
     "UserError": "shared.errors",
 }
-_SUBMODULES = ("check", "declare", "derive", "dispatch", "errors", "threads")
+_SUBMODULES = ("check", "declare", "derive", "dispatch", "errors", "schema", "threads")
 
 __all__ = sorted([*_HOMES, "check"])
 

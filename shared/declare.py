@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 import keyword
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from shared import derive, dispatch
+from shared import derive, dispatch, schema
 from shared.dispatch import REFERENCE, Explanation, Kernel
+from shared.errors import UserError
 
 _REGISTRY: dict[str, Op] = {}
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_contiguous_strides)
@@ -34,9 +35,9 @@ def op(name: str, *, differentiable: bool = True) -> Callable[[Callable[..., Any
     """Declare an op; the decorated function is its reference and thereby its definition.
 
     The reference is plain PyTorch: functional, readable as the mathematics, annotated with types that
-    `torch.library.infer_schema` knows (`Tensor`, `int`, `float`, `bool`, `str`, lists of them; jaxtyping's
-    array types count as `Tensor`). It may not depend on the values in its tensors for shapes or control flow,
-    so that every transform can trace it. From it the op has at once: a schema, a kernel on any device, a fake
+    `torch.library.infer_schema` knows (`Tensor`, `int`, `float`, `bool`, `str`, lists of the plain ones;
+    jaxtyping's array types count as `Tensor`). It may not depend on the values in its tensors for shapes or
+    control flow, so that every transform can trace it. From it the op has at once: a schema, a kernel on any device, a fake
     kernel for `torch.compile` and `torch.export`, derivatives of any order and mode, and a batch rule. Each
     can then be replaced by something faster: see the methods of `Op`.
 
@@ -61,7 +62,9 @@ def op(name: str, *, differentiable: bool = True) -> Callable[[Callable[..., Any
         torch.Size([2, 3])
     """
     namespace, separator, bare = name.partition("::")
-    if not separator or not all(part.isidentifier() and not keyword.iskeyword(part) for part in (namespace, bare)):
+    if not separator or not all(
+        part.isidentifier() and not keyword.iskeyword(part) for part in (namespace, bare)
+    ):
         raise ValueError(f'op: expected a name like "namespace::name", received {name!r}')
 
     def declare(reference: Callable[..., Any]) -> Op:
@@ -79,7 +82,14 @@ def registry() -> dict[str, Op]:
 @functools.cache
 def _load_plugins() -> None:
     for entry in entry_points(group="qbio.ops"):
-        entry.load()
+        try:
+            entry.load()
+        except Exception as error:
+            source = entry.dist.name if entry.dist else "an unknown package"
+            raise UserError(
+                f"plug-in {entry.name!r} of {source}: expected {entry.value} to import, received "
+                f"{type(error).__name__}: {error}; repair or uninstall {source}"
+            ) from error
 
 
 class Op:
@@ -95,7 +105,7 @@ class Op:
         self.candidates: dict[Any, tuple[Kernel, ...]] = {}  # dispatch.choose's cache
         self.reference_kernel = Kernel(REFERENCE, target=self._fresh_reference)
         self.autocast_dtypes: dict[str, torch.dtype] = {}
-        self._differentiable = differentiable
+        self.differentiable = differentiable
         self._fake: Callable[..., Any] | None = None
         self._derivative: Callable[..., Any] | None = None
         self._saves: Callable[..., Sequence[Any]] | None = None
@@ -103,6 +113,7 @@ class Op:
         self._batch: Callable[..., tuple[Any, Any]] | None = None
         self._cost: Callable[..., Cost] | None = None
         self._samples: Callable[[], Iterable[tuple[Any, ...]]] | None = None
+        self.batch_axes: dict[str, int] | None = None
         functools.update_wrapper(self, reference)
         self._read_signature()
         self._register()
@@ -146,12 +157,16 @@ class Op:
             priority: the highest goes first; the reference is always last.
 
         Raises:
-            TypeError: the decorated function's parameters differ from the reference's.
+            TypeError: the host function's parameters differ from the reference's (a `target` is looked at
+                when it is imported).
         """
 
         def add(run: str | Callable[..., Any]) -> Any:
+            def check(function: Callable[..., Any]) -> None:
+                self._check_signature(function, f"kernel {provider!r}")
+
             if callable(run):
-                self._check_signature(run, f"kernel {provider!r}")
+                check(run)
             self.kernels.append(
                 Kernel(
                     provider=provider,
@@ -162,6 +177,7 @@ class Op:
                     available=available,
                     when=when,
                     target=run,
+                    check=check,
                 )
             )
             self.candidates.clear()
@@ -201,7 +217,7 @@ class Op:
         return rule
 
     def autocast(self, **dtypes: torch.dtype) -> None:
-        """Compute in this dtype inside `torch.autocast` regions, by device type: `autocast(cpu=torch.float32)`."""
+        """Compute in this dtype inside `torch.autocast` regions: `autocast(cpu=torch.float32)`."""
         for device, dtype in dtypes.items():
             self.autocast_dtypes[device] = dtype
             torch.library.register_autocast(self.name, device, dtype, lib=self._library)
@@ -215,10 +231,47 @@ class Op:
         )
         return function
 
-    def samples(self, function: Callable[[], Iterable[tuple[Any, ...]]]) -> Callable[..., Any]:
-        """Set the example arguments (float64, small) that the conformance matrix runs on."""
-        self._samples = function
-        return function
+    def samples(
+        self,
+        function: Callable[[], Iterable[tuple[Any, ...]]] | None = None,
+        *,
+        batch_axes: Mapping[str, int] | None = None,
+    ) -> Callable[..., Any]:
+        """Set the example arguments that the conformance matrix runs on: as `@f.samples`, or with options.
+
+        Args:
+            function: returns argument tuples, float64 and small (a few dozen elements), at awkward sizes; at
+                least one with a batch of two or more, and together they should reach every kernel.
+            batch_axes: which axis of which tensor argument runs over the batch, by parameter name; `{}` for
+                an op without one. Cutting all of them into parts must give the parts of the result, or
+                addends of it. The matrix then also tries an empty batch, other batch sizes, and two processes
+                that share the batch.
+
+        Raises:
+            ValueError: `batch_axes` names something that is not a tensor parameter.
+
+        Example:
+            >>> import torch, shared
+            >>> @shared.op("doctest::centred")
+            ... def centred(x: torch.Tensor) -> torch.Tensor:
+            ...     return x - x.mean(-1, keepdim=True)
+            >>> @centred.samples(batch_axes={"x": 0})
+            ... def _():
+            ...     return [(torch.randn(n, 5, dtype=torch.float64),) for n in (1, 2)]
+            >>> [x.shape for (x,) in centred.sample_arguments()]
+            [torch.Size([1, 5]), torch.Size([2, 5])]
+        """
+        tensors = [self.parameters[i] for i in self.tensor_positions]
+        for name in batch_axes or {}:
+            if name not in tensors:
+                raise ValueError(f"{self.name}: batch_axes takes {', '.join(tensors)}, received {name!r}")
+
+        def keep(samples: Callable[[], Iterable[tuple[Any, ...]]]) -> Callable[..., Any]:
+            self._samples = samples
+            self.batch_axes = None if batch_axes is None else dict(batch_axes)
+            return samples
+
+        return keep if function is None else keep(function)
 
     # what an op can be asked
 
@@ -287,7 +340,7 @@ class Op:
         """The declared derivative, or the reference's own."""
         if self._derivative is not None:
             return self._derivative(saved, needs, *grads)
-        if not self._differentiable:
+        if not self.differentiable:
             raise NotDifferentiableError(self.name)
         return derive.reference_vjp(self.reference, saved, needs, grads)
 
@@ -303,19 +356,26 @@ class Op:
         signature = inspect.signature(self.reference)
         kinds = {parameter.kind for parameter in signature.parameters.values()}
         if kinds - {inspect.Parameter.POSITIONAL_OR_KEYWORD}:
-            raise ValueError(f"{self.name}: expected plain parameters, received {signature}; drop *, / and keyword-only ones")
+            raise ValueError(
+                f"{self.name}: expected plain parameters, received {signature}; "
+                "drop *, / and keyword-only ones"
+            )
         self.parameters: tuple[str, ...] = tuple(signature.parameters)
         required = [p for p in signature.parameters.values() if p.default is inspect.Parameter.empty]
-        self._defaults = (*(None,) * len(required), *(p.default for p in list(signature.parameters.values())[len(required) :]))
+        self._defaults = (
+            *(None,) * len(required),
+            *(p.default for p in list(signature.parameters.values())[len(required) :]),
+        )
         self._signature = signature
-        self.schema: str = torch.library.infer_schema(_with_plain_tensors(self.reference), mutates_args=())
+        self.schema: str = schema.infer(self.name, self.reference)
 
     def _register(self) -> None:
         known = _REGISTRY.get(self.name)
         if known is not None:
             if known.reference.__module__ != self.reference.__module__:
                 raise ValueError(
-                    f"op {self.name!r} is already declared in {known.reference.__module__}; choose another name"
+                    f"op {self.name!r} is already declared in {known.reference.__module__}; "
+                    "choose another name"
                 )
             known._library._destroy()  # a notebook cell or a reloaded module declares again
         namespace, _, bare = self.name.partition("::")
@@ -331,12 +391,16 @@ class Op:
         )
         torch.library.register_vmap(
             self.name,
-            lambda info, dims, *args: self.apply_batch_rule(info.batch_size, _padded(dims, self), self.complete(args)),
+            lambda info, dims, *args: self.apply_batch_rule(
+                info.batch_size, _padded(dims, self), self.complete(args)
+            ),
             lib=self._library,
         )
         self.overload = getattr(getattr(torch.ops, namespace), bare).default
         arguments = self.overload._schema.arguments
-        self.tensor_positions = tuple(i for i, a in enumerate(arguments) if str(a.type) in ("Tensor", "Optional[Tensor]"))
+        self.tensor_positions = tuple(
+            i for i, a in enumerate(arguments) if str(a.type) in ("Tensor", "Optional[Tensor]")
+        )
         _REGISTRY[self.name] = self
 
     def _run(self, *args: Any) -> Any:
@@ -351,16 +415,17 @@ class Op:
 
     def _fresh_reference(self, *args: Any) -> Any:
         """The reference as a kernel: its outputs are contiguous and share no memory with the arguments."""
-        owned = {a.untyped_storage().data_ptr() for a in args if isinstance(a, Tensor)}
+        taken = {a.untyped_storage().data_ptr() for a in args if isinstance(a, Tensor)}
+
+        def fresh(output: Tensor) -> Tensor:
+            output = output.resolve_conj().resolve_neg().contiguous()
+            if output.untyped_storage().data_ptr() in taken:
+                output = output.clone(memory_format=torch.contiguous_format)
+            taken.add(output.untyped_storage().data_ptr())
+            return output
+
         output = self.reference(*args)
-        outputs = output if isinstance(output, tuple) else (output,)
-        fresh = tuple(
-            o.clone(memory_format=torch.contiguous_format)
-            if o.untyped_storage().data_ptr() in owned
-            else o.contiguous()
-            for o in outputs
-        )
-        return fresh if isinstance(output, tuple) else fresh[0]
+        return tuple(fresh(o) for o in output) if isinstance(output, tuple) else fresh(output)
 
     def _autocast_device(self, args: Sequence[Any]) -> str | None:
         if not self.autocast_dtypes:
@@ -391,7 +456,8 @@ class NotDifferentiableError(RuntimeError):
 
 
 def _restore(module: str, name: str) -> Op:
-    importlib.import_module(module)
+    if name not in _REGISTRY:
+        importlib.import_module(module)
     return _REGISTRY[name]
 
 
@@ -403,22 +469,3 @@ def _contiguous(output: Any) -> Any:
     if isinstance(output, tuple):
         return tuple(_contiguous(o) for o in output)
     return torch.empty_like(output, memory_format=torch.contiguous_format)
-
-
-def _with_plain_tensors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with the annotations that `infer_schema` reads: jaxtyping's array types become `Tensor`."""
-
-    def plain(annotation: Any) -> Any:
-        return getattr(annotation, "array_type", annotation)
-
-    signature = inspect.signature(function, eval_str=True)
-
-    @functools.wraps(function)
-    def stand_in(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
-
-    stand_in.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[p.replace(annotation=plain(p.annotation)) for p in signature.parameters.values()],
-        return_annotation=plain(signature.return_annotation),
-    )
-    return stand_in

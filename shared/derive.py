@@ -3,12 +3,12 @@
 No attachment that PyTorch offers is right under eager training, `torch.func`, forward mode, nesting and
 compilation at once; wrong ones train on zeros without a word. Each situation therefore has its own route:
 
-| situation                              | route                              | because |
-|----------------------------------------|------------------------------------|---------|
-| forward mode, anywhere                 | the reference                      | a registered op has zero tangents |
-| `torch.func` transform while compiling | the reference                      | Dynamo drops an op's derivative rule there |
-| `torch.func` transform in eager mode   | an `autograd.Function` around it   | the only attachment that nests |
-| everything else                        | the registered op                  | opaque to compile, export, DDP, autocast |
+| situation                    | route                            | because |
+|------------------------------|----------------------------------|---------|
+| forward mode, anywhere       | the reference                    | a registered op has zero tangents |
+| `torch.func` while compiling | the reference                    | Dynamo drops an op's derivative rule |
+| `torch.func` in eager mode   | an `autograd.Function` around it | the only attachment that nests |
+| everything else              | the registered op                | opaque to compile, export, DDP, autocast |
 
 The two private names of PyTorch that this needs appear in this file only, and `tests/shared/test_derive.py`
 holds each row of the table against plain PyTorch.
@@ -41,7 +41,7 @@ def route(op: Op, args: tuple[Any, ...]) -> Any:
 
 
 def setup_context(op: Op, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Keep what the op's derivative asked for: tensors with autograd's knowledge, plain values beside them."""
+    """Keep what the op's derivative asked for: tensors where autograd knows them, plain values beside."""
     saved = op.saved_for_backward(inputs, output)
     ctx.is_tensor = tuple(isinstance(value, Tensor) for value in saved)
     ctx.values = tuple(value for value in saved if not isinstance(value, Tensor))
@@ -52,19 +52,20 @@ def backward(op: Op, ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     """Apply the op's derivative: one gradient, or None, per argument."""
     tensors, values = iter(ctx.saved_tensors), iter(ctx.values)
     saved = tuple(next(tensors) if is_tensor else next(values) for is_tensor in ctx.is_tensor)
-    needs = tuple(ctx.needs_input_grad)
+    passed = len(ctx.needs_input_grad)  # the dispatcher drops trailing arguments that equal their defaults
+    needs = (*ctx.needs_input_grad, *(False,) * (len(op.parameters) - passed))
     found = op.backward_rule(saved, needs, *grads)
     found = found if isinstance(found, tuple) else (found,)
     if len(found) != len(needs):
         raise TypeError(
-            f"{op.name}: the derivative must return one gradient (or None) for each of its {len(needs)} arguments, "
-            f"it returned {len(found)}"
+            f"{op.name}: the derivative must return one gradient (or None) for each of its {len(needs)} "
+            f"arguments, it returned {len(found)}"
         )
-    return tuple(grad if need else None for grad, need in zip(found, needs, strict=True))
+    return tuple(grad if need else None for grad, need in zip(found, needs, strict=True))[:passed]
 
 
 def make_function(op: Op) -> type[torch.autograd.Function]:
-    """The `autograd.Function` around `op`'s overload that `torch.func` transforms go through in eager mode."""
+    """The `autograd.Function` around `op`'s overload that `torch.func` transforms use in eager mode."""
 
     def forward(*args: Any) -> Any:
         return op.overload(*args)
@@ -79,9 +80,11 @@ def make_function(op: Op) -> type[torch.autograd.Function]:
         return op.apply_batch_rule(info.batch_size, dims, args)
 
     members = {"forward": forward, "setup_context": save, "backward": pull_back, "vmap": vmap}
-    return type(f"{op.name.replace('::', '_')}_function", (torch.autograd.Function,), {
-        name: staticmethod(member) for name, member in members.items()
-    })
+    return type(
+        f"{op.name.replace('::', '_')}_function",
+        (torch.autograd.Function,),
+        {name: staticmethod(member) for name, member in members.items()},
+    )
 
 
 def reference_vjp(
@@ -114,15 +117,21 @@ def loop_rule(op: Op, size: int, dims: Sequence[int | None], args: Sequence[Any]
         return op(*(a if d is None else a.select(d, index) for a, d in zip(args, dims, strict=True)))
 
     if size == 0:
-        sample = op(*(
-            a if d is None else a.new_zeros([n for i, n in enumerate(a.shape) if i != d % a.ndim])
-            for a, d in zip(args, dims, strict=True)
-        ))
+        sample = op(
+            *(
+                a if d is None else a.new_zeros([n for i, n in enumerate(a.shape) if i != d % a.ndim])
+                for a, d in zip(args, dims, strict=True)
+            )
+        )
         outputs = sample if isinstance(sample, tuple) else (sample,)
         stacked = tuple(output.new_empty((0, *output.shape)) for output in outputs)
         single = not isinstance(sample, tuple)
     else:
         results = [element(i) for i in range(size)]
         single = not isinstance(results[0], tuple)
-        stacked = (torch.stack(results),) if single else tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+        stacked = (
+            (torch.stack(results),)
+            if single
+            else tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+        )
     return (stacked[0], 0) if single else (stacked, (0,) * len(stacked))

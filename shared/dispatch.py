@@ -38,7 +38,7 @@ class Kernel:
     """One provider of an op: what it needs, what it takes, and how to run it.
 
     `when` and `available` return None, or the reason why not. `target` ("module:function") is imported when
-    the kernel is first wanted, so that declaring a kernel costs nothing.
+    the kernel is first wanted, so that declaring a kernel costs nothing; `check` then looks at its signature.
     """
 
     provider: str
@@ -49,6 +49,7 @@ class Kernel:
     available: Callable[[], str | None] | None = None
     when: Callable[..., str | None] | None = None
     target: str | Callable[..., Any] = field(default="", repr=False)
+    check: Callable[[Callable[..., Any]], None] | None = field(default=None, repr=False)
 
     @functools.cached_property
     def run(self) -> Callable[..., Any]:
@@ -56,7 +57,10 @@ class Kernel:
         if callable(self.target):
             return self.target
         module, _, function = self.target.partition(":")
-        return getattr(importlib.import_module(module), function)
+        run = getattr(importlib.import_module(module), function)
+        if self.check is not None:
+            self.check(run)
+        return run
 
     @functools.cached_property
     def missing(self) -> str | None:
@@ -121,10 +125,10 @@ _scopes: ContextVar[Mapping[str, tuple[str, ...]] | None] = ContextVar("qbio_pre
 def prefer(*providers: str, op: str = _EVERY_OP) -> Iterator[None]:
     """Force providers within a `with` block: only those named may run, tried in the order given.
 
-    An op that has none of them is not affected. The scope belongs to this thread (and asyncio task); work that
-    PyTorch hands to its own device threads, such as a CUDA backward, does not see it: set the environment
-    variable `QBIO_PREFER` for that (`QBIO_PREFER=reference`, or by op `QBIO_PREFER="qlayers::pauli_expval=numba"`,
-    several separated by semicolons).
+    An op that has none of them is not affected. The scope belongs to this thread (and asyncio task); work
+    that PyTorch hands to its own device threads, such as a CUDA backward, does not see it: set the
+    environment variable `QBIO_PREFER` for that (`QBIO_PREFER=reference`, or by op
+    `QBIO_PREFER="qlayers::pauli_expval=numba"`, several separated by semicolons).
 
     Raises:
         UserError: a name that no registered op has as a provider.
@@ -151,6 +155,8 @@ def _environment() -> Mapping[str, tuple[str, ...]]:
     for entry in filter(None, (part.strip() for part in os.environ.get("QBIO_PREFER", "").split(";"))):
         name, _, providers = entry.rpartition("=")
         wanted[name.strip() or _EVERY_OP] = tuple(provider.strip() for provider in providers.split(","))
+    for name, providers in wanted.items():
+        _check_known(providers, f"QBIO_PREFER ({name})" if name != _EVERY_OP else "QBIO_PREFER")
     return wanted
 
 
@@ -167,6 +173,8 @@ def preference(op: Op) -> tuple[str, ...]:
 def _check_known(providers: Sequence[str], who: str) -> None:
     from shared.declare import registry
 
+    if set(providers) <= {REFERENCE}:
+        return
     known = {REFERENCE} | {kernel.provider for op in registry().values() for kernel in op.kernels}
     for provider in providers:
         if provider not in known:

@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """Something given from outside is wrong; the message says what was expected, what came, and what to do next.
+    """Something given from outside is wrong: the message says what was expected, what came, what to do.
 
     The command line prints the message on one line and exits with status 2; a library caller
     catches it as a `ValueError`.

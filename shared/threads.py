@@ -4,16 +4,20 @@ Numba's own threading layers abort when two Python threads enter them and break 
 compiled serial and without the GIL (`njit(nogil=True)`), take a row range, and are spread over this pool.
 """
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from itertools import pairwise
 
 import torch
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by number of helper threads
 _lock = threading.Lock()
 _worker = threading.local()
+_finest: ContextVar[bool] = ContextVar("qbio_finest_grain", default=False)
 
 
 def parallel(kernel: Callable[..., None], rows: int, *args: object, grain: int) -> None:
@@ -38,7 +42,7 @@ def parallel(kernel: Callable[..., None], rows: int, *args: object, grain: int) 
         kernel(0, rows, *args)
         return
     edges = [rows * i // shares for i in range(shares + 1)]
-    jobs = [_pool(shares - 1).submit(kernel, a, b, *args) for a, b in zip(edges[1:-1], edges[2:], strict=True)]
+    jobs = [_pool(shares - 1).submit(kernel, a, b, *args) for a, b in pairwise(edges[1:])]
     try:
         kernel(0, edges[1], *args)
     finally:
@@ -52,7 +56,19 @@ def share_count(rows: int, grain: int) -> int:
     """Into how many shares `parallel` would cut `rows`: 1 means that the caller does all the work."""
     if getattr(_worker, "inside", False):
         return 1
+    if _finest.get():
+        grain = 1
     return max(1, min(torch.get_num_threads(), rows // max(1, grain)))
+
+
+@contextlib.contextmanager
+def finest_grain() -> Iterator[None]:
+    """Within this block a share may be as small as one row, so that tests spread small work over threads."""
+    token = _finest.set(True)
+    try:
+        yield
+    finally:
+        _finest.reset(token)
 
 
 def _pool(helpers: int) -> ThreadPoolExecutor:

@@ -17,7 +17,7 @@ PACKAGES = ["shared", "qlayers", "biolayers"]
 
 # Warnings of other packages that we can neither fix nor avoid, each with its reason; all others are errors.
 FOREIGN_WARNINGS = {
-    r"`torch\.jit\.script(_method)?` is deprecated:DeprecationWarning": "PyTorch's own, when Inductor is imported",
+    r"`torch\.jit\.script(_method)?` is deprecated:DeprecationWarning": "PyTorch's own, in Inductor's import",
 }
 
 # Types and shapes, checked in tests only
@@ -29,9 +29,9 @@ _beartype = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True)) 
 def _jaxtyped_in_eager_mode(function=None, *, typechecker=None):
     """`jaxtyping.jaxtyped`, as the import hook calls it, but out of the way of the compilers.
 
-    Dynamo folds `is_compiling()` to True and so traces the function itself, as it does outside the tests; a fake
-    tensor's sizes may be symbols, whose comparison would add guards. Functions inside functions (made at every
-    call) and those without annotations (Numba compiles them: it takes no wrapper) stay as they are.
+    Dynamo folds `is_compiling()` to True and so traces the function itself, as it does outside the tests; a
+    fake tensor's sizes may be symbols, whose comparison would add guards. Functions inside functions (made at
+    every call) and those without annotations (Numba compiles them: it takes no wrapper) stay as they are.
     """
     if function is None:
         return functools.partial(_jaxtyped_in_eager_mode, typechecker=typechecker)
@@ -112,7 +112,10 @@ def poisoned_memory(monkeypatch: pytest.MonkeyPatch):
     for name in ("empty", "empty_like"):
         monkeypatch.setattr(np, name, poisoned(getattr(np, name)))
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(before[0], warn_only=before[1])

@@ -1,37 +1,112 @@
-import torch
-from torch import Tensor, nn
-import numpy as np
+"""The house around the code: what an import loads, what is installed, what the README says."""
+
+import ast
+import importlib
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
 import pytest
-import shared
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("shared", "qlayers", "biolayers")
+HEAVY = {"numba", "pennylane", "Bio", "pandas", "lightning", "matplotlib", "scipy", "sklearn"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ENTRIES = [
+    (group, name, value) for group, table in PROJECT["entry-points"].items() for name, value in table.items()
+]
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
-def test_hook():
-    from shared import dispatch, declare, derive, threads
-    assert declare.op.__wrapped__
-    import qlayers.ops
-    from qlayers.ops.pauli import popcount, rotate
-    with pytest.raises(Exception) as e:
-        popcount(3)
-    print(e)
-    args = qlayers.ops.pauli_expval.sample_arguments()[1]
-    f = lambda a, b: qlayers.ops.pauli_expval(a, b, *args[2:])
-    with shared.prefer("reference"):
-        torch.compile(f, fullgraph=True)(*args[:2])
-        g = torch.func.grad(lambda a, b: f(a, b).sum())
-        torch.compile(g, fullgraph=True)(*args[:2])
-        torch.compile(lambda *a: qlayers.ops.pauli_expval.reference(*a, *args[2:]), fullgraph=True)(*args[:2])
-        torch.func.vmap(g, (None, 0))(args[0], torch.stack([args[1]]*3))
-        torch.func.jacfwd(f)(*args[:2])
-        torch.func.hessian(lambda a: f(a, args[1]).sum())(args[0])
+def run(*command: str) -> str:
+    """What a fresh process prints; its words on stderr appear if it fails."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def test_poison(poisoned_memory):
-    assert np.isnan(np.empty(3)).all()
-    assert torch.empty(3).isnan().all()
-    assert torch.ones(3).new_empty(2).isnan().all()
+@pytest.mark.parametrize("package", PACKAGES)
+def test_import_loads_nothing_heavy(package: str) -> None:
+    loaded = json.loads(
+        run(sys.executable, "-c", f"import json, sys, torch, {package}; print(json.dumps(list(sys.modules)))")
+    )
+    of_torch = json.loads(
+        run(sys.executable, "-c", "import json, sys, torch; print(json.dumps(list(sys.modules)))")
+    )
+    added = {name.partition(".")[0] for name in set(loaded) - set(of_torch)}
+    assert not added & HEAVY
 
 
-class M(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.w = nn.Parameter(torch.ones(3))
+def test_the_command_line_answers_without_pytorch() -> None:
+    script = (
+        "import sys; from shared.app.cli import main; main(['--version']); assert 'torch' not in sys.modules"
+    )
+    assert run(sys.executable, "-c", script).startswith("qbio ")
+
+
+@pytest.mark.parametrize(("group", "name", "value"), ENTRIES, ids=[f"{g}:{n}" for g, n, _ in ENTRIES])
+def test_entry_point_is_installed_and_resolves(group: str, name: str, value: str) -> None:
+    (entry,) = (e for e in entry_points(group=group, name=name) if e.value == value)
+    entry.load()
+
+
+def test_installed_version_and_changelog_agree() -> None:
+    newest = re.search(r"^## \[(\d[^]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == PROJECT["version"] == version("qbio")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(ROOT)) for path in MODULES])
+def test_public_module_says_what_it_is(path: Path) -> None:
+    private = any(part.startswith("_") and part != "__init__.py" for part in path.relative_to(ROOT).parts)
+    text = path.read_text()
+    assert private or not text.strip() or ast.get_docstring(ast.parse(text)), (
+        "a public module needs a docstring"
+    )
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_exist(package: str) -> None:
+    module = importlib.import_module(package)
+    missing = [name for name in module.__all__ if not hasattr(module, name)]
+    assert not missing
+    assert set(module.__all__) <= set(dir(module))
+
+
+def test_readme_runs() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 3
+    run(sys.executable, "-c", "\n".join(blocks))
+
+
+def test_readme_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_wheel_has_types_data_and_licence(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path))
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {f"{package}/py.typed" for package in PACKAGES} | {"biolayers/data/splice_junctions.fa"}
+    assert wanted <= names
+    assert {str(path.relative_to(ROOT)) for path in MODULES} <= names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not [name for name in names if not name.startswith(("qbio-", *(f"{p}/" for p in PACKAGES)))]
+
+
+def test_constraints_pin_every_dependency() -> None:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {canonicalize_name(line.partition("==")[0]) for line in lines if "==" in line}
+    extras = PROJECT["optional-dependencies"].values()
+    wanted = [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]
+    assert {canonicalize_name(Requirement(line).name) for line in wanted} <= pinned

@@ -1,8 +1,8 @@
 """A whole circuit on a whole batch: Pauli rotations, then expectation values of Pauli words.
 
-Every unitary circuit is a product of Pauli rotations exp(-i theta/2 P) once its Clifford gates have been moved
-to the end, where they turn the observables into other Pauli words (Gottesman, arXiv:quant-ph/9807006; Litinski,
-arXiv:1808.02892). So this one op serves every circuit, and a Clifford gate costs nothing.
+Every unitary circuit is a product of Pauli rotations exp(-i theta/2 P) once its Clifford gates have been
+moved to the end, where they turn the observables into other Pauli words (Gottesman, arXiv:quant-ph/9807006;
+Litinski, arXiv:1808.02892). So this one op serves every circuit, and a Clifford gate costs nothing.
 """
 
 import torch
@@ -50,9 +50,9 @@ def pauli_expval_vjp(
 ) -> tuple[Tensor, Tensor]:
     """The vector-Jacobian product of `pauli_expval` with `grad` (b, T), by the adjoint method.
 
-    With f = sum_t grad_t <psi|P_t|psi> and the costate |c> = sum_t grad_t P_t|psi>, the derivative with respect
-    to the angle of rotation k is Im <c|P_k|psi>, both states taken just after it; undoing the rotations one by
-    one on both reaches every k (Jones and Gacon, arXiv:2009.02823).
+    With f = sum_t grad_t <psi|P_t|psi> and the costate |c> = sum_t grad_t P_t|psi>, the derivative with
+    respect to the angle of rotation k is Im <c|P_k|psi>, both states taken just after it; undoing the
+    rotations one by one on both reaches every k (Jones and Gacon, arXiv:2009.02823).
 
     Returns:
         The gradients of `shared` (Ks,) and `batched` (b, Kb).
@@ -87,7 +87,9 @@ def _angle_index(shared: Tensor, rotations: Tensor) -> Tensor:
 
 def _angles(shared: Tensor, batched: Tensor, rotations: Tensor) -> Tensor:
     """(b, K): the angle of each rotation for each sample."""
-    return torch.cat([_rows_of(shared, batched), batched], -1).index_select(-1, _angle_index(shared, rotations))
+    return torch.cat([_rows_of(shared, batched), batched], -1).index_select(
+        -1, _angle_index(shared, rotations)
+    )
 
 
 def _final_state(angles: Tensor, rotations: Tensor, wires: int) -> tuple[Tensor, Tensor]:
@@ -113,7 +115,9 @@ def _(shared, batched, rotations, words, wires, grad):
     return torch.empty_like(shared, memory_format=torch.contiguous_format), batched.new_empty(batched.shape)
 
 
-@pauli_expval.derivative(saves=lambda shared, batched, rotations, words, wires: (shared, batched, rotations, words, wires))
+@pauli_expval.derivative(
+    saves=lambda shared, batched, rotations, words, wires: (shared, batched, rotations, words, wires)
+)
 def _(saved, needs, grad):
     return (*pauli_expval_vjp(*saved, grad), None, None, None)
 
@@ -126,7 +130,9 @@ def _(again, dims, shared, batched, rotations, words, wires):
     size = _size(dims, args)
     angles, moved = _fold(size, dims, shared, batched, rotations)
     values = again(shared.new_empty(0), angles.flatten(0, 1), moved, words, wires)
-    return values.unflatten(0, (size, -1)) if len(values) else values.new_empty(*angles.shape[:2], len(words)), 0
+    return values.unflatten(0, (size, -1)) if len(values) else values.new_empty(
+        *angles.shape[:2], len(words)
+    ), 0
 
 
 @pauli_expval_vjp.batch
@@ -139,7 +145,11 @@ def _(again, dims, shared, batched, rotations, words, wires, grad):
     grads = grad.expand(size, *grad.shape) if dims[5] is None else grad.movedim(dims[5], 0)
     _, slopes = again(shared.new_empty(0), angles.flatten(0, 1), moved, words, wires, grads.flatten(0, 1))
     slopes = slopes.reshape(angles.shape)
-    own = batched.shape[-1] if dims[1] is None else angles.shape[-1] - shared.shape[0 if dims[0] is None else 1 - dims[0]]
+    own = (
+        batched.shape[-1]
+        if dims[1] is None
+        else angles.shape[-1] - shared.shape[0 if dims[0] is None else 1 - dims[0]]
+    )
     return (slopes[..., own:].sum(1), slopes[..., :own]), (0, 0)
 
 
@@ -165,14 +175,19 @@ def _amplitudes(batched: Tensor, wires: int) -> int:
 def _(shared, batched, rotations, words, wires):
     # a rotation is two fused multiply-adds and two products per real part; a word one complex product
     flops = _amplitudes(batched, wires) * (6 * rotations.shape[0] + 4 * words.shape[0])
-    return Cost(flops=flops, bytes=batched.element_size() * (shared.numel() + batched.numel() + batched.shape[0] * words.shape[0]))
+    return Cost(
+        flops=flops,
+        bytes=batched.element_size() * (shared.numel() + batched.numel() + batched.shape[0] * words.shape[0]),
+    )
 
 
 @pauli_expval_vjp.cost
 def _(shared, batched, rotations, words, wires, grad):
     # forward again, then both states undone and one inner product per rotation
     flops = _amplitudes(batched, wires) * (22 * rotations.shape[0] + 4 * words.shape[0])
-    return Cost(flops=flops, bytes=batched.element_size() * (2 * shared.numel() + 2 * batched.numel() + grad.numel()))
+    return Cost(
+        flops=flops, bytes=batched.element_size() * (2 * shared.numel() + 2 * batched.numel() + grad.numel())
+    )
 
 
 def _samples():
@@ -196,14 +211,21 @@ def _():
 
 @pauli_expval_vjp.samples
 def _():
-    return [(*sample, torch.linspace(-1, 1, len(sample[1]) * 2, dtype=torch.float64).reshape(-1, 2)) for sample in _samples()]
+    return [
+        (*sample, torch.linspace(-1, 1, len(sample[1]) * 2, dtype=torch.float64).reshape(-1, 2))
+        for sample in _samples()
+    ]
 
 
 _MOST_WIRES = 22  # a block of states must fit memory: 2^22 amplitudes take 0.5 GiB
 
 
-def _too_large(wires: int) -> str | None:
-    return f"holds 16 samples per block, too large at {wires} wires (at most {_MOST_WIRES})" if wires > _MOST_WIRES else None
+def _refuse(rotations: Tensor, words: Tensor, wires: int) -> str | None:
+    if rotations.dtype != torch.int64 or words.dtype != torch.int64:
+        return f"rotations and words must be int64, got {rotations.dtype} and {words.dtype}"
+    if wires > _MOST_WIRES:
+        return f"holds a block of samples at once, too large at {wires} wires (at most {_MOST_WIRES})"
+    return None
 
 
 for _op in (pauli_expval, pauli_expval_vjp):
@@ -215,7 +237,7 @@ pauli_expval.kernel(
     dtypes=FLOATS,
     needs=("numba",),
     target="qlayers.kernels.numba.pauli_expval:forward",
-    when=lambda shared, batched, rotations, words, wires: _too_large(wires),
+    when=lambda shared, batched, rotations, words, wires: _refuse(rotations, words, wires),
 )
 pauli_expval_vjp.kernel(
     "numba",
@@ -223,5 +245,5 @@ pauli_expval_vjp.kernel(
     dtypes=FLOATS,
     needs=("numba",),
     target="qlayers.kernels.numba.pauli_expval:backward",
-    when=lambda shared, batched, rotations, words, wires, grad: _too_large(wires),
+    when=lambda shared, batched, rotations, words, wires, grad: _refuse(rotations, words, wires),
 )

@@ -7,6 +7,7 @@ docstring becomes the help. Nothing heavy is imported until a command runs, so t
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code.
 
     A mistake of the user's ends with one line on stderr and code 2, Ctrl-C with code 130, an error of ours with
-    code 1; `--debug`, anywhere on the line, shows the traceback of any of them.
+    code 1; `--debug`, anywhere on the line, shows the traceback of an error.
 
     Args:
         argv: The words after `qbio`; by default those of this process.
@@ -44,15 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # argparse leaves this way after --help and --version
         return leaving.code if isinstance(leaving.code, int) else 0
     except KeyboardInterrupt as stop:
-        if debug:
-            raise
         return _complain(str(stop) or "interrupted", code=INTERRUPTED)
     except BrokenPipeError:  # the reader of our output (head, less) has left: nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         return _complain(*_explain(error))
 
 

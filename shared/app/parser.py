@@ -13,10 +13,10 @@ class Parser(ArgumentParser):
     """An `ArgumentParser` whose options are spelled `--like-this` and whose errors are `UserError`s."""
 
     def add_argument(self, *names: str, **options: Any) -> Any:
-        """Spell `--some_name` as `--some-name` too, and let a `bool` that is False by default be a plain flag."""
+        """Spell `--some_name` as `--some-name`, and let a `bool` that is False by default be a plain flag."""
         if len(names) == 1 and names[0].startswith("--"):
             dashed = names[0].replace("_", "-")
-            names = tuple(dict.fromkeys((dashed, names[0])))
+            names = (dashed,)
             options.setdefault("dest", dashed.lstrip("-").replace("-", "_"))
         if options.get("type") is bool and options.get("default") is False:
             options.pop("type")
@@ -45,9 +45,9 @@ def build(commands: Mapping[str, Callable | str | None], *, version: str) -> Par
         default_env=False,
     )
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
-    subcommands = parser.add_subcommands(title="commands", description="", metavar="COMMAND")
+    subcommands = parser.add_subcommands(title="commands", description="", metavar="COMMAND", help="")
     for name, command in commands.items():
-        sub = Parser(prog=f"qbio {name}", default_env=False)
+        sub = Parser(default_env=False)
         summary = command
         if callable(command):
             text = parse_docstring(command.__doc__ or "")
@@ -56,4 +56,5 @@ def build(commands: Mapping[str, Callable | str | None], *, version: str) -> Par
             sub.add_argument("--config", action=ActionConfigFile, help="Read options from a YAML file.")
             sub.add_function_arguments(command, as_group=False)
         subcommands.add_subcommand(name, sub, help=summary)
+        sub.prog = f"qbio {name}"  # the parent has put its own options in between
     return parser

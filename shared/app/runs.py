@@ -1,11 +1,14 @@
 """The folder of one training run: what lies where, written whole or not at all, read with clear complaints."""
 
+import contextlib
+import itertools
 import json
 import os
 import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from shared.errors import UserError
 
@@ -49,10 +52,8 @@ class Run:
             UserError: The folder asked for holds something already.
         """
         if folder is None:
-            number, folder = 1, Path("runs") / name
-            while folder.exists():
-                number += 1
-                folder = Path("runs") / f"{name}-{number}"
+            wanted = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+            folder = next(free for free in (Path("runs") / each for each in wanted) if not free.exists())
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(
                 f"--out: expected a new or empty folder, received {folder}, which holds something already; "
@@ -113,14 +114,22 @@ def model_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_text(path: Path, text: str) -> None:
+@contextlib.contextmanager
+def fresh_file(path: Path) -> Iterator[IO[str]]:
     """Write a file so that a reader, or a crash, finds the old content or the new one, never half of it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(text, encoding="utf-8")
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            yield file
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text`, whole or not at all."""
+    with fresh_file(path) as file:
+        file.write(text)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

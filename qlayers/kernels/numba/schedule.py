@@ -2,16 +2,17 @@
 
 Two kinds of pass:
 
-- A *pair pass* applies rotations that act inside the same pairs of amplitudes (j, j ^ m). In a pair the one with
-  parity(s & j) = 0 plays |0>, the other |1>; a word is then X, Y or Z up to a sign, and any number of them fuse
-  into one SU(2) matrix. The sign may depend on one more parity (e & j), which is constant on a pair: the pairs
-  fall into at most two cosets with a matrix each. CNOT gates absorbed into the words only change m and s; CZ
-  gates show up in e.
+- A *pair pass* applies rotations that act inside the same pairs of amplitudes (j, j ^ m). In a pair the one
+  with parity(s & j) = 0 plays |0>, the other |1>; a word is then X, Y or Z up to a sign, and any number of
+  them fuse into one SU(2) matrix. The sign may depend on one more parity (e & j), which is constant on a pair:
+  the pairs fall into at most two cosets with a matrix each. CNOT gates absorbed into the words only change m
+  and s; CZ gates show up in e.
 - A *diagonal pass* (m = 0) applies any number of rotations whose words have no X part.
 
 The state starts as |0...0>, so only a subspace of indices, the span of the masks m seen so far, is non-zero.
-Passes walk this subspace alone, which makes the first rotation on every wire nearly free, forward and backward.
-A subspace is walked as j = high[h] ^ low[l]: two small tables instead of one with an entry per amplitude.
+Passes walk this subspace alone, which makes the first rotation on every wire nearly free, forward and
+backward. A subspace is walked as j = high[h] ^ low[l]: two small tables instead of one with an entry per
+amplitude.
 """
 
 import functools
@@ -63,44 +64,77 @@ class Group:
         return True
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """The passes as flat int64 arrays, as `lanes.py` reads them."""
+class Passes(NamedTuple):
+    """The passes as flat arrays, as `lanes.py` reads them."""
 
-    passes: np.ndarray  # (G, 9): m, cosets, offset of coset 1, low start, low stop, high start, high stop, first step, last step
-    steps: np.ndarray  # (K', 6): source, column, letter, sign in coset 0, sign in coset 1, z
-    tables: np.ndarray  # all low and high tables behind each other
-    words: np.ndarray  # (T, 3): x, z, power of i
+    passes: np.ndarray  # (G, 9) int64: m, cosets, offset of coset 1, bounds of low, of high table, of steps
+    steps: np.ndarray  # (K, 6) int64: source, column, letter, sign in coset 0, sign in coset 1, z
+    tables: np.ndarray  # int64: all low and high tables behind each other
+    words: np.ndarray  # (T, 3) int64: x, z, power of i
     signs: np.ndarray  # (T, 2^n) int8: (-1)^parity(z & j)
+
+
+class Schedule(NamedTuple):
+    """What a circuit's tables come to: its passes, and how many angles of each kind they reach into."""
+
+    passes: Passes
+    shared_angles: int
+    batched_angles: int
 
 
 @functools.lru_cache(maxsize=256)
 def schedule(rotations: bytes, words: bytes, wires: int) -> Schedule:
-    """The schedule of the circuit whose int64 tables `rotations` (K, 4) and `words` (T, 2) have these bytes."""
-    rows = np.frombuffer(rotations, np.int64).reshape(-1, 4).tolist()
+    """The schedule of the circuit whose int64 tables `rotations` (K, 4) and `words` (T, 2) have these bytes.
+
+    Raises:
+        ValueError: a mask has bits beyond `wires`, or a source or column is out of range.
+    """
+    table = np.frombuffer(rotations, np.int64).reshape(-1, 4)
+    observed = np.frombuffer(words, np.int64).reshape(-1, 2)
+    _check_tables(table, observed, wires)
+    rows = table.tolist()
     groups = _joined_diagonals(_grouped(Rotation(*row) for row in rows if row[0] or row[1]))
-    passes, steps, tables = [], [], [np.zeros(0, np.int64)]
-    position, support = 0, []  # of the next table; basis of the indices that are non-zero so far
+    columns = [1 + max((row[3] for row in rows if row[2] == source), default=-1) for source in (0, 1)]
+    return Schedule(Passes(*_laid_out(groups), *_observables(observed, wires)), *columns)
+
+
+def _laid_out(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The arrays `passes`, `steps` and `tables`, with the support that each pass finds and leaves."""
+    passes: list[tuple[int, ...]] = []
+    steps: list[tuple[int, ...]] = []
+    tables = [np.zeros(0, np.int64)]
+    position, support = 0, []  # where the next table starts; basis of the indices that are non-zero so far
     for group in groups:
         if group.frame.m:
-            support = _extended(support, group.frame.m)
-        basis, offset = _pair_basis(support, group.frame)
+            support = _echelon([*support, group.frame.m])
+        basis, offset = _walk(support, group.frame)
         low, high = _span(basis[:_LOW_BITS]), _span(basis[_LOW_BITS:])
-        bounds = (position, position + len(low), position + len(low), position + len(low) + len(high))
-        passes.append((group.frame.m, 1 if offset is None else 2, offset or 0, *bounds, len(steps), len(steps) + len(group.rotations)))
-        steps.extend(_step(rotation, group.frame) for rotation in group.rotations)
+        middle, end = position + len(low), position + len(low) + len(high)
+        bounds = (position, middle, middle, end, len(steps), len(steps) + len(group.rotations))
+        passes.append((group.frame.m, 1 if offset is None else 2, offset or 0, *bounds))
+        steps += [_step(rotation, group.frame) for rotation in group.rotations]
         tables += [low, high]
-        position += len(low) + len(high)
-    return Schedule(
-        passes=np.array(passes, np.int64).reshape(-1, 9),
-        steps=np.array(steps, np.int64).reshape(-1, 6),
-        tables=np.concatenate(tables),
-        **_observables(np.frombuffer(words, np.int64).reshape(-1, 2), wires),
+        position = end
+    return (
+        np.array(passes, np.int64).reshape(-1, 9),
+        np.array(steps, np.int64).reshape(-1, 6),
+        np.concatenate(tables),
     )
 
 
+def _check_tables(rotations: np.ndarray, words: np.ndarray, wires: int) -> None:
+    for name, masks in (("rotations", rotations[:, :2]), ("words", words)):
+        if masks.size and (masks.min() < 0 or masks.max() >> wires):
+            raise ValueError(
+                f"{name}: expected masks from 0 to {2**wires - 1} for {wires} wires, "
+                f"received {masks.min()} to {masks.max()}"
+            )
+    if np.any((rotations[:, 2] != 0) & (rotations[:, 2] != 1)) or np.any(rotations[:, 3] < 0):
+        raise ValueError("rotations: expected source 0 or 1 and a column of at least 0 in each row")
+
+
 def _grouped(rotations: Iterable[Rotation]) -> list[Group]:
-    """Put each rotation into the latest group that it fits and can reach: it may pass what it commutes with."""
+    """Put each rotation into the latest group that it fits and can reach, past all it commutes with."""
     groups: list[Group] = []
     for rotation in rotations:
         for group in reversed(groups):
@@ -159,8 +193,8 @@ def _step(rotation: Rotation, frame: Frame) -> tuple[int, ...]:
     return source, column, letter, sign, -sign if varies else sign, z
 
 
-def _pair_basis(support: list[int], frame: Frame) -> tuple[list[int], int | None]:
-    """A basis of the first member of each pair in coset 0, and the offset that leads to coset 1 (None: empty)."""
+def _walk(support: list[int], frame: Frame) -> tuple[list[int], int | None]:
+    """A basis of the indices to walk (of pairs: the first members, in coset 0), and what leads to coset 1."""
     if not frame.m:
         return support, None
     basis, _ = _kernel(support, frame.s)
@@ -175,10 +209,6 @@ def _kernel(basis: Sequence[int], mask: int) -> tuple[list[int], int | None]:
         return list(basis), None
     rest = [v for v in basis if v != outside]
     return [v ^ outside if _parity(v & mask) else v for v in rest], outside
-
-
-def _extended(basis: list[int], vector: int) -> list[int]:
-    return _echelon([*basis, vector])
 
 
 def _echelon(vectors: Iterable[int]) -> list[int]:
@@ -200,12 +230,13 @@ def _span(basis: Sequence[int]) -> np.ndarray:
     return table
 
 
-def _observables(words: np.ndarray, wires: int) -> dict[str, np.ndarray]:
+def _observables(words: np.ndarray, wires: int) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays `words` and `signs`."""
     x, z = words[:, :1], words[:, 1:]
     power = np.bitwise_count(x & z).astype(np.int64) % 4
     indices = np.arange(2**wires)
     signs = 1 - 2 * (np.bitwise_count(indices & z) & 1).astype(np.int8)
-    return {"words": np.concatenate([x, z, power], 1), "signs": signs}
+    return np.concatenate([x, z, power], 1), signs
 
 
 def _parity(mask: int) -> int:

@@ -1,8 +1,8 @@
 """Explicit SIMD vectors inside Numba kernels: 64 bytes of float32 or float64 as one value.
 
-LLVM cannot prove that the rows of a state do not alias, so it leaves plain loops over many rows scalar or spills
-them. A vector value type with a handful of intrinsics reaches the machine's FMA rate instead. 64 bytes are one
-AVX-512 register; LLVM splits them into two on AVX2 and four on NEON.
+LLVM cannot prove that the rows of a state do not alias, so it leaves plain loops over many rows scalar or
+spills them. A vector value type with a handful of intrinsics reaches the machine's FMA rate instead. 64 bytes
+are one AVX-512 register; LLVM splits them into two on AVX2 and four on NEON.
 """
 
 from llvmlite import ir
@@ -30,7 +30,9 @@ class Vector(types.Type):
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager, vector):
-        super().__init__(manager, vector, ir.VectorType(manager.lookup(vector.scalar).get_value_type(), vector.lanes))
+        super().__init__(
+            manager, vector, ir.VectorType(manager.lookup(vector.scalar).get_value_type(), vector.lanes)
+        )
 
 
 def _pointer(context, builder, array_type, array, row, llvm_type, lanes):

@@ -1,0 +1,147 @@
+"""The commands `qbio train`, `qbio predict` and `qbio demo`; what is heavy loads when one of them runs."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from shared.errors import UserError
+
+AlphabetName = Literal["DNA", "RNA", "PROTEIN"]
+
+
+def train(
+    *,
+    fasta: Path | None = None,
+    label_pattern: str | None = None,
+    labels: Path | None = None,
+    class_files: dict[str, Path] | None = None,
+    alphabet: AlphabetName = "DNA",
+    pad_to: PositiveInt | None = None,
+    model: str = "cnn",
+    epochs: PositiveInt = 30,
+    batch_size: PositiveInt = 64,
+    lr: PositiveFloat = 3e-3,
+    weight_decay: NonNegativeFloat = 1e-2,
+    patience: PositiveInt = 10,
+    seed: NonNegativeInt = 0,
+    workers: NonNegativeInt = 0,
+    threads: PositiveInt | None = None,
+    out: Path | None = None,
+    resume: Path | None = None,
+) -> None:
+    """Train a classifier on labelled sequences and report how good it is on sequences it never saw.
+
+    The records are split into 80 % for training, 10 % for validation and 10 % held out; identical sequences stay
+    in one part. The labels come from one of --label-pattern, --labels and --class-files.
+
+    Args:
+        fasta: The sequences.
+        label_pattern: Regular expression whose first group is the class, searched in each header,
+            such as 'class=([a-z]+)'.
+        labels: CSV or TSV table with a header, whose columns are the record's name and its class.
+        class_files: One FASTA file per class instead of --fasta, as --class-files.donor d.fa
+            --class-files.acceptor a.fa.
+        alphabet: The kind of sequence.
+        pad_to: Fill shorter sequences up to this length; without it all must have the same length.
+        model: cnn, hybrid (the same body with a quantum circuit as its head), or cnn+HEAD for a head that an
+            installed package offers.
+        epochs: Passes over the training part at most.
+        batch_size: Records in one step.
+        lr: Highest learning rate; it is warmed up to and decays to zero.
+        weight_decay: Weight decay of AdamW.
+        patience: Epochs without a better validation loss after which training stops.
+        seed: Of everything that is random: the split, the weights, the order, dropout.
+        workers: Processes that load data.
+        threads: CPU threads; by default PyTorch's choice.
+        out: Folder of the run, new or empty; by default the next free one in runs/.
+        resume: Continue the run in this folder; every other option is taken from it, only --epochs may change.
+    """
+    from biolayers import training
+
+    options = {name: value for name, value in locals().items() if name not in ("resume", "out", "training")}
+    if resume is not None:
+        training.resume(resume, options, out=out)
+    else:
+        training.start(options, out=out)
+
+
+def predict(
+    *,
+    checkpoint: Path,
+    fasta: Path,
+    out: Path = Path("predictions.csv"),
+    force: bool = False,
+    batch_size: PositiveInt = 1024,
+    threads: PositiveInt | None = None,
+) -> None:
+    """Classify the sequences of a FASTA file with a trained model.
+
+    The table has one row per record, in the file's order: its name, the class predicted, and the probability of
+    each class.
+
+    Args:
+        checkpoint: Folder of a run, or one of its checkpoints.
+        fasta: The sequences, of the length that the model was trained on (shorter ones if it was with --pad-to).
+        out: The CSV file to write.
+        force: Replace the file if it is there.
+        batch_size: Records in one step.
+        threads: CPU threads; by default PyTorch's choice.
+    """
+    from biolayers import prediction
+
+    count = prediction.predict(
+        checkpoint, fasta, out, force=force, batch_size=batch_size, threads=threads
+    )
+    print(f"{count:,} predictions in {out}")
+
+
+def demo(
+    *,
+    model: str = "hybrid",
+    epochs: PositiveInt = 30,
+    seed: NonNegativeInt = 0,
+    threads: PositiveInt | None = None,
+    out: Path | None = None,
+) -> None:
+    """Train the hybrid quantum-classical model on 3,186 primate splice junctions; it takes about a minute.
+
+    The task: does a window of 60 bases hold a donor site, an acceptor site, or neither?
+
+    Args:
+        model: hybrid, or cnn for the classical model.
+        epochs: Passes over the training part at most.
+        seed: Of everything that is random.
+        threads: CPU threads; by default PyTorch's choice.
+        out: Folder of the run, new or empty; by default the next free one in runs/.
+    """
+    from biolayers import training
+
+    options = training.defaults() | {
+        fasta=example_file("splice_junctions.fa"),
+        label_pattern=r"class=(\w+)",
+        model=model,
+        epochs=epochs,
+        seed=seed,
+        threads=threads,
+        out=out if out is not None else _free_folder("demo"),
+    )
+
+
+def example_file(name: str) -> Path:
+    """Where an example file lies: inside the installed package, or in `examples/data` of a checkout.
+
+    Raises:
+        UserError: It is in neither place.
+
+    Example:
+        >>> example_file("splice_junctions.fa").name
+        'splice_junctions.fa'
+    """
+    package = Path(__file__).parent
+    places = [package / "data" / name, package.parent / "examples" / "data" / name]
+    for place in places:
+        if place.is_file():
+            return place
+    looked = " nor ".join(str(place) for place in places)
+    raise UserError(f"example data: expected {name}, found neither {looked}; install qbio again")
