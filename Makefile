@@ -15,13 +15,13 @@ help:  ## show this list
 demo: $(READY)  ## train the hybrid quantum-classical model on real splice junctions, write a report
 	@$(BIN)/qbio demo
 
-test: $(READY)  ## run all tests and doctests; warnings are errors
-	@$(BIN)/python -m pytest
+test: $(READY)  ## run all tests and doctests, warnings are errors (ARGS="-k name": only some)
+	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY)  ## check format, style, types of the ground floor, and who imports whom
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m ruff check .
-	@$(BIN)/python -m pyright
+	@$(BIN)/python -m pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
 
 format: $(READY)  ## format the code and mend what ruff can mend

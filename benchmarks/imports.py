@@ -1,4 +1,4 @@
-"""What `import qlayers`, `import biolayers` and `qbio --help` cost, against `import torch` alone.
+"""What `import qlayers` and `import biolayers` add to `import torch`, and how soon `qbio --help` answers.
 
 Fresh interpreters in turn; the least of each counts, for whatever else runs on the machine only adds.
 
@@ -12,37 +12,42 @@ from time import perf_counter
 
 import record
 
-BASE = "import torch"
-STATEMENTS = (BASE, "import torch, qlayers", "import torch, biolayers")
-HELP = [sys.executable, "-m", "shared.app.cli", "--help"]
+TITLE = "What an import costs"
+PACKAGES = ("qlayers", "biolayers", "shared")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/imports.md and .json")
-    parser.add_argument("--rounds", type=int, default=7, help="fresh interpreters for each statement")
+    parser.add_argument("--rounds", type=int, default=7, help="fresh interpreters for each row")
     options = parser.parse_args()
-    commands = {statement: [sys.executable, "-c", statement] for statement in STATEMENTS}
-    commands["qbio --help"] = HELP
-    found: dict[str, list[float]] = {name: [] for name in commands}
+    found: dict[str, list[float]] = {}
     for _ in range(options.rounds):
-        for name, command in commands.items():
-            found[name].append(seconds(command))
-    base = min(found[BASE])
-    table = [["start of a process", "seconds", f"beyond `{BASE}`"]]
-    for name, values in found.items():
-        beyond = f"{min(values) - base:+.3f} s" if name in STATEMENTS[1:] else ""
-        table.append([f"`{name}`", f"{min(values):.3f} s", beyond])
+        found.setdefault("import torch", []).append(import_seconds("torch"))
+        for package in PACKAGES:
+            found.setdefault(f"import {package}, after torch", []).append(
+                import_seconds(package, after="torch")
+            )
+        found.setdefault("qbio --help", []).append(help_seconds())
+    table = [["what", "seconds"], *([f"`{name}`", f"{min(values):.3f}"] for name, values in found.items())]
     notes = [record.machine(1), f"The least of {options.rounds} fresh interpreters each, in turn."]
-    record.show("What an import costs", table, notes, "make bench")
+    record.show(TITLE, table, notes, "make bench")
     if options.write:
-        record.write("imports", "What an import costs", table, notes, {"machine": notes[0], "seconds": found})
+        record.write("imports", TITLE, table, notes, {"machine": notes[0], "seconds": found})
 
 
-def seconds(command: list[str]) -> float:
-    """The wall time of a process."""
+def import_seconds(package: str, *, after: str = "sys") -> float:
+    """How long a fresh interpreter takes to import `package` once it has imported `after`."""
+    script = (
+        f"import {after}, time; t = time.perf_counter(); import {package}; print(time.perf_counter() - t)"
+    )
+    return float(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout)
+
+
+def help_seconds() -> float:
+    """The wall time of `qbio --help`."""
     start = perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "shared.app.cli", "--help"], check=True, stdout=subprocess.DEVNULL)
     return perf_counter() - start
 
 

@@ -61,7 +61,9 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         assert self._child.stdin is not None
-        self._child.stdin.close()
+        assert self._child.stdout is not None
+        self._child.stdin.close()  # the worker reads the end of its input and leaves
+        self._child.stdout.close()
         self._child.wait()
 
 

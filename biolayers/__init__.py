@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from biolayers import layers, models, ops
-    from biolayers.alphabet import DNA, PAD, PROTEIN, RNA, Alphabet, LetterCounts, Policy
+    from biolayers.alphabet import DNA, PAD, PROTEIN, RNA, Alphabet
     from biolayers.dataset import FastaDataset
     from biolayers.errors import FastaError
     from biolayers.fasta import Fasta, Record
+    from biolayers.policy import LetterCounts, Policy
     from biolayers.splits import DuplicateGroup, Duplicates, duplicates, split
 
 _homes = {
     "Alphabet": "alphabet",
     "DNA": "alphabet",
-    "LetterCounts": "alphabet",
+    "LetterCounts": "policy",
     "PAD": "alphabet",
     "PROTEIN": "alphabet",
-    "Policy": "alphabet",
+    "Policy": "policy",
     "RNA": "alphabet",
     "FastaError": "errors",
     "Fasta": "fasta",

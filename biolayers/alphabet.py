@@ -4,70 +4,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from biolayers.policy import LetterCounts, Policy
 from shared.errors import UserError
 
 PAD = 255  # the token beyond the end of a sequence in a padded row; no letter
 ILLEGAL = 254  # only inside tables: a byte that the policy refuses
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What becomes of the letters that are not plain ones; every choice is counted by `Alphabet.counts`.
-
-    Args:
-        ambiguous: Letters that stand for several, such as N or R: "keep" gives each its own token,
-            "unknown" turns all of them into the unknown token (N, or X of proteins), "error" refuses them.
-        lower: Lower-case (soft-masked) letters: "upper" reads them as their capitals, "mask" turns them
-            into the unknown token, "error" refuses them.
-        gap: The gap letter: "keep", "unknown" or "error".
-        ut: U in DNA and T in RNA: "error" refuses them, "convert" reads U as T or T as U.
-        other: Every byte that is no letter of the alphabet: "error" or "unknown".
-    """
-
-    _: KW_ONLY
-    ambiguous: Literal["keep", "unknown", "error"] = "keep"
-    lower: Literal["upper", "mask", "error"] = "upper"
-    gap: Literal["keep", "unknown", "error"] = "keep"
-    ut: Literal["error", "convert"] = "error"
-    other: Literal["error", "unknown"] = "error"
-
-    def __post_init__(self) -> None:
-        for name, hint in get_type_hints(Policy).items():
-            if name != "_" and getattr(self, name) not in get_args(hint):
-                choices = ", ".join(map(repr, get_args(hint)))
-                raise UserError(
-                    f"Policy: expected {name} to be one of {choices}, received {getattr(self, name)!r}"
-                )
-
-    def __str__(self) -> str:
-        """Only what differs from the default, as `lower=mask, other=unknown`."""
-        values = ((f.name, getattr(self, f.name), f.default) for f in fields(self))
-        return ", ".join(f"{name}={value}" for name, value, default in values if value != default)
-
-
-@dataclass(frozen=True)
-class LetterCounts:
-    """How many letters each clause of a `Policy` touched; a lower-case n counts as `lower` and `ambiguous`."""
-
-    total: int = 0
-    lower: int = 0
-    ambiguous: int = 0
-    gap: int = 0
-    ut: int = 0
-    other: int = 0
-
-    def __add__(self, more: "LetterCounts") -> "LetterCounts":
-        return LetterCounts(*(getattr(self, f.name) + getattr(more, f.name) for f in fields(self)))
-
-    def __str__(self) -> str:
-        special = [f"{getattr(self, f.name):,} {f.name}" for f in fields(self)[1:] if getattr(self, f.name)]
-        return f"{self.total:,} letters" + (f" ({', '.join(special)})" if special else ", all plain")
 
 
 @dataclass(frozen=True)
@@ -126,11 +73,26 @@ class Alphabet:
             raise UserError(
                 f"Alphabet: expected complements to reorder {self.letters}, received {self.complements}"
             )
-        policy = self.policy
-        if not self.unknown and "unknown" in (policy.ambiguous, policy.gap, policy.other):
-            raise UserError(f"Alphabet: policy '{policy}' needs an unknown letter; give one with unknown=")
-        if not self.unknown and policy.lower == "mask":
-            raise UserError(f"Alphabet: policy '{policy}' needs an unknown letter; give one with unknown=")
+        if not self.unknown and self.policy.uses_unknown:
+            raise UserError(
+                f"Alphabet: policy '{self.policy}' needs an unknown letter; give one with unknown="
+            )
+        if self.complements:
+            self._check_codes()
+
+    def _check_codes(self) -> None:
+        """Every code must have a partner, or the other strand could not be written."""
+        partner = dict(zip(self.letters, self.complements, strict=True))
+        meanings = {frozenset(meaning) for meaning in self.meanings.values()}
+        for letter, meaning in self.codes:
+            if not set(meaning) <= set(self.letters):
+                raise UserError(
+                    f"Alphabet: expected code {letter!r} to mean letters of {self.letters}, received {meaning!r}"
+                )
+            if frozenset(partner[plain] for plain in meaning) not in meanings:
+                raise UserError(
+                    f"Alphabet: expected a code for the complement of {letter!r} ({meaning}), received none"
+                )
 
     # -- names
 
@@ -151,19 +113,13 @@ class Alphabet:
         options = {}
         for item in filter(str.strip, (match[2] or "").split(",")):
             key, _, value = (part.strip() for part in item.partition("="))
-            if key not in {f.name for f in fields(Policy)}:
-                names = ", ".join(f.name for f in fields(Policy))
-                raise UserError(f"Alphabet: expected options {names}, received {key!r} in {text!r}")
             options[key] = value
         return known[match[1].upper()].with_policy(**options)
 
     def with_policy(self, **options: str) -> "Alphabet":
         """The same alphabet with some clauses of its `Policy` changed."""
-        unknown = options.keys() - {f.name for f in fields(Policy)}
-        if unknown:
-            names = ", ".join(f.name for f in fields(Policy))
-            raise UserError(f"Alphabet: expected options {names}, received {', '.join(sorted(unknown))}")
-        return replace(self, policy=replace(self.policy, **options))  # type: ignore[arg-type]
+        Policy.check_names(list(options))
+        return replace(self, policy=replace(self.policy, **options))
 
     def __str__(self) -> str:
         options = str(self.policy)
@@ -341,7 +297,7 @@ class Alphabet:
         if (letters == 0).any():
             position = int((letters == 0).argmax())
             raise UserError(
-                f"{self}: token {values[position]} at index {position} is no letter; expected 0..{len(self) - 1}"
+                f"{self}: expected tokens 0..{len(self) - 1}, received {values[position]} at index {position}"
             )
         return letters.tobytes().decode("ascii")
 

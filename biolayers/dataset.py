@@ -3,17 +3,18 @@
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from biolayers.alphabet import DNA, Alphabet, LetterCounts
+from biolayers.alphabet import DNA, Alphabet
 from biolayers.errors import FastaError
 from biolayers.fasta import Fasta
 from biolayers.labels import from_headers, from_mapping, from_table
+from biolayers.policy import LetterCounts
 
 Path = str | os.PathLike[str]
 
@@ -21,7 +22,7 @@ UNLABELLED = -1
 
 
 class FastaDataset(Dataset[tuple[Tensor, int]]):
-    """Sequences of FASTA files with a class each, read from the mapped files when asked for.
+    r"""Sequences of FASTA files with a class each, read from the mapped files when asked for.
 
     Labels come from exactly one source: a pattern for the headers, a table or mapping from name to label, or
     one file per class. Every letter is checked once, when the dataset is made, so reading cannot fail later.
@@ -30,7 +31,7 @@ class FastaDataset(Dataset[tuple[Tensor, int]]):
     Args:
         path: A FASTA file, or a mapping from class to file such as `{"enhancer": "a.fa", "other": "b.fa"}`.
         label_pattern: A regular expression searched for in each header; its group `label`, else its first
-            group, is the label: `class=(\\w+)`.
+            group, is the label: `class=(\w+)`.
         labels: A CSV or TSV file with a column of names and one of labels, or a mapping from name to label.
         unlabelled: Whether to do without labels (for prediction): each label is then -1.
         name_column: The table's column of names, when its header calls it neither name nor id.
@@ -49,8 +50,8 @@ class FastaDataset(Dataset[tuple[Tensor, int]]):
         >>> import tempfile, os
         >>> path = os.path.join(tempfile.mkdtemp(), "x.fa")
         >>> with open(path, "w") as file:
-        ...     _ = file.write(">a class=yes\\nACGT\\n>b class=no\\nTTGN\\n")
-        >>> data = FastaDataset(path, label_pattern=r"class=(\\w+)")
+        ...     _ = file.write(">a class=yes\nACGT\n>b class=no\nTTGN\n")
+        >>> data = FastaDataset(path, label_pattern=r"class=(\w+)")
         >>> data.classes, data[0]
         (['no', 'yes'], (tensor([0, 1, 2, 3], dtype=torch.uint8), 1))
         >>> data.batch([1, 0])
@@ -68,7 +69,7 @@ class FastaDataset(Dataset[tuple[Tensor, int]]):
         name_column: str | None = None,
         label_column: str | None = None,
         classes: Sequence[str] | None = None,
-        pad_to: Literal["longest"] | int | None = None,
+        pad_to: str | int | None = None,
         alphabet: Alphabet = DNA,
     ):
         per_class = isinstance(path, Mapping)
@@ -109,24 +110,28 @@ class FastaDataset(Dataset[tuple[Tensor, int]]):
                 raise FastaError(f"{self.where(i)}: expected a label among {order}, received {label!r}")
         if len(order) < 2:
             raise FastaError(
-                f"{self.files[0].path}: expected labels of at least two classes, received only {order[0]!r}; check "
-                "the source of the labels, or pass classes=[...] if the other classes occur in other files"
+                f"{self.files[0].path}: expected labels of two or more classes, received only {order[0]!r}; "
+                "check the source of the labels, or pass classes=[...] if others occur in other files"
             )
         return order, torch.tensor([number[label] for label in found], dtype=torch.int64)
 
-    def _common_width(self, pad_to: Literal["longest"] | int | None) -> int:
+    def _common_width(self, pad_to: str | int | None) -> int:
         """The length of a row of tokens."""
         lengths = self._length
         if (lengths == 0).any():
-            raise FastaError(f"{self.where(int((lengths == 0).argmax()))}: expected letters, received no sequence")
+            raise FastaError(
+                f"{self.where(int((lengths == 0).argmax()))}: expected letters, received no sequence"
+            )
         if pad_to is None:
             odd, expected = lengths != lengths[0], f"{lengths[0]} letters as in record {self.name(0)!r}"
         elif pad_to == "longest":
             return int(lengths.max())
-        elif isinstance(pad_to, int) and not isinstance(pad_to, bool) and pad_to > 0:
+        elif type(pad_to) is int and pad_to > 0:
             odd, expected = lengths > pad_to, f"at most {pad_to} letters"
         else:
-            raise FastaError(f"FastaDataset: expected pad_to None, 'longest' or a length, received {pad_to!r}")
+            raise FastaError(
+                f"FastaDataset: expected pad_to None, 'longest' or a length, received {pad_to!r}"
+            )
         if odd.any():
             i = int(odd.argmax())
             raise FastaError(
@@ -172,7 +177,9 @@ class FastaDataset(Dataset[tuple[Tensor, int]]):
 
     def _fetch(self, file: int, chosen: np.ndarray) -> Tensor:
         lengths = self._length[chosen]
-        return self.files[file].fetch_arrays(self._record[chosen], np.zeros_like(lengths), lengths, pad=self.width)
+        return self.files[file].fetch_arrays(
+            self._record[chosen], np.zeros_like(lengths), lengths, pad=self.width
+        )
 
     # -- the whole
 
@@ -223,7 +230,7 @@ def _one_source(per_class: bool, label_pattern: str | None, labels: object, unla
     chosen = [source for source, present in given.items() if present]
     if len(chosen) != 1:
         raise FastaError(
-            f"FastaDataset: expected exactly one source of labels, received {' and '.join(chosen) or 'none'}; give "
-            "label_pattern= for labels in the headers, labels= for a table, a mapping of class to file, or "
-            "unlabelled=True"
+            f"FastaDataset: expected one source of labels, received {' and '.join(chosen) or 'none'}; "
+            "give label_pattern= for labels in the headers, labels= for a table, a mapping from class to file, "
+            "or unlabelled=True"
         )

@@ -44,21 +44,12 @@ class Index:
     widths: np.ndarray  # (n,) int64: bytes of a full line, line ending included
     headers: np.ndarray  # (n,) int64: byte of the `>`
 
-    def text(self) -> bytes:
-        """The content of the `.fai` file, byte for byte as samtools writes it (which leaves empty records out)."""
-        kept = np.flatnonzero(self.widths > 0)
-        numbers = np.stack([self.lengths, self.offsets, self.bases, self.widths], 1)[kept].tolist()
-        rows = zip(kept.tolist(), numbers, strict=True)
-        return "".join(f"{self.names[i]}\t{a}\t{b}\t{c}\t{d}\n" for i, (a, b, c, d) in rows).encode(
-            "utf-8", "surrogateescape"
-        )
-
 
 def index_of(path: str, data: np.ndarray, *, store: bool) -> Index:
-    """The index of `path`, whose mapped bytes are `data`: the stored one if it is fresh and fits, else a new one.
+    """The index of `path`, whose bytes are `data`: the stored one if it is fresh and fits, else a new one.
 
-    A new index is written beside the file, at once and whole (a temporary file takes the name), unless `store`
-    is off or the folder cannot be written; then it lives in memory only.
+    A new index is written beside the file, at once and whole (a temporary file takes the name), byte for byte
+    as samtools does, unless `store` is off or the folder cannot be written; then it lives in memory only.
 
     Raises:
         FastaError: The file is no well-formed FASTA.
@@ -69,15 +60,14 @@ def index_of(path: str, data: np.ndarray, *, store: bool) -> Index:
         if index is not None:
             return index
         log.warning("%s does not fit %s: building a new index", stored, path)
-    index = build(path, data)
-    if store:
-        _write(stored, index.text())
-    return index
+    elif os.path.exists(stored):
+        log.info("%s is older than %s: building a new index", stored, path)
+    return build(path, data, store=store)
 
 
-def build(path: str, data: np.ndarray) -> Index:
-    """Scan the whole file."""
-    from biolayers.kernels.numba import scan
+def build(path: str, data: np.ndarray, *, store: bool) -> Index:
+    """Scan the whole file, and store what was found."""
+    from biolayers.kernels.numba import fai, scan
 
     _refuse_other_formats(path, data)
     columns, code, at = scan.scan(data)
@@ -86,9 +76,18 @@ def build(path: str, data: np.ndarray) -> Index:
     index = _index(path, data, columns)
     if not index.names:
         raise FastaError(
-            f"{path}: expected at least one record ('>name', then its sequence), found only blank lines"
+            f"{path}: expected at least one record ('>name', then letters), found blank lines only"
         )
+    if store:
+        _write(path + ".fai", fai.write(data, columns).tobytes())
     return index
+
+
+def spans(data: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> list[str]:
+    """Pieces of the file that hold no newline, as strings; bytes that are no UTF-8 survive as surrogates."""
+    from biolayers.kernels.numba import fai
+
+    return fai.gather(data, starts, stops).tobytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
 
 
 def line_number(data: np.ndarray, at: int) -> int:
@@ -99,8 +98,7 @@ def line_number(data: np.ndarray, at: int) -> int:
 
 def _index(path: str, data: np.ndarray, columns: np.ndarray) -> Index:
     headers, starts, stops, lengths, offsets, bases, widths = columns
-    cuts = zip(starts.tolist(), stops.tolist(), strict=True)
-    names = [data[a:b].tobytes().decode("utf-8", "surrogateescape") for a, b in cuts]
+    names = spans(data, starts, stops)
     if len(set(names)) < len(names):
         raise FastaError(_duplicate(path, data, names, headers))
     return Index(names, lengths.copy(), offsets.copy(), bases.copy(), widths.copy(), headers.copy())
@@ -134,7 +132,7 @@ def _fault(path: str, data: np.ndarray, code: int, at: int) -> str:
     line, byte = line_number(data, at), int(data[at])
     shown = repr(chr(byte)) if 32 < byte < 127 else f"byte 0x{byte:02x}"
     what = {
-        scan.NO_HEADER: f"expected '>' at the start of the first record, received {shown}; is this a FASTA file?",
+        scan.NO_HEADER: f"expected '>' as the first character, received {shown}; is this a FASTA file?",
         scan.NO_NAME: "expected a name after '>', received none; give the record a name",
         scan.CARRIAGE_RETURN: "expected lines that end in LF or CRLF, received a lone carriage return; "
         "convert the line endings (tr '\\r' '\\n')",
@@ -165,19 +163,16 @@ def _is_fresh(stored: str, path: str) -> bool:
 
 def _read(stored: str, path: str, data: np.ndarray) -> Index | None:
     """The stored index, or None where it is damaged or belongs to another file."""
-    from biolayers.kernels.numba import scan
+    from biolayers.kernels.numba import fai, scan
 
     try:
-        with open(stored, "rb") as file:
-            rows = [line.split(b"\t") for line in file.read().splitlines()]
-        numbers = np.array([[int(cell) for cell in row[1:5]] for row in rows], np.int64).reshape(len(rows), 4)
-    except (OSError, ValueError, OverflowError):
+        text = np.fromfile(stored, np.uint8)
+    except OSError:
         return None
-    if any(len(row) != 5 for row in rows) or (numbers < 0).any():
+    numbers, names, edges, sound = fai.parse(text)
+    if not sound:
         return None
-    names = np.frombuffer(b"".join(row[0] for row in rows), np.uint8)
-    edges = np.cumsum([0] + [len(row[0]) for row in rows])
-    columns, fits = scan.walk(data, np.ascontiguousarray(numbers.T), names, edges)
+    columns, fits = scan.walk(data, numbers, names, edges)
     return _index(path, data, columns) if fits and columns.shape[1] else None
 
 

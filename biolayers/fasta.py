@@ -6,15 +6,16 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from biolayers.alphabet import DNA, Alphabet, LetterCounts
+from biolayers.alphabet import DNA, Alphabet
 from biolayers.errors import FastaError
-from biolayers.fai import Index, index_of, line_number
+from biolayers.fai import Index, index_of, line_number, spans
+from biolayers.policy import LetterCounts
 from shared.threads import parallel
 
 Interval = tuple[str, int, int] | tuple[str, int, int, str]
@@ -23,12 +24,12 @@ _SHARE = 400_000  # letters that one thread fetches in about 0.2 ms
 
 
 class Fasta:
-    """A FASTA file, mapped into memory and indexed as by `samtools faidx`.
+    r"""A FASTA file, mapped into memory and indexed as by `samtools faidx`.
 
     The index is read from `path + ".fai"` if that is fresh and fits the file, else built and stored there
-    (in memory only where the folder cannot be written). Coordinates are 0-based and half-open. An object may be
-    used from several threads, forked and pickled; a process that receives it opens the file by itself, and it
-    raises an error where the file has changed since.
+    (in memory only where the folder cannot be written). Coordinates are 0-based and half-open. An object may
+    be used from several threads, forked and pickled; a process that receives it opens the file by itself, and
+    refuses a file that has changed since.
 
     Args:
         path: Of the file, as plain text.
@@ -42,7 +43,7 @@ class Fasta:
         >>> import tempfile, os
         >>> path = os.path.join(tempfile.mkdtemp(), "two.fa")
         >>> with open(path, "w") as file:
-        ...     _ = file.write(">one first\\nACGTAC\\nGTN\\n>two\\nGGGTTT\\n")
+        ...     _ = file.write(">one first\nACGTAC\nGTN\n>two\nGGGTTT\n")
         >>> fa = Fasta(path)
         >>> list(fa), fa["one"][4:8], fa["one"].header
         (['one', 'two'], 'ACGT', 'one first')
@@ -162,12 +163,20 @@ class Fasta:
         start, stop = self._index.headers[record] + 1, self._index.offsets[record]
         return self._data[start:stop].tobytes().decode("utf-8", "surrogateescape").strip()
 
+    def headers(self) -> list[str]:
+        """The header lines of all records, without the `>`."""
+        return [text.strip() for text in spans(self._data, self._index.headers + 1, self._header_ends())]
+
+    def _header_ends(self) -> np.ndarray:
+        offsets = self._index.offsets
+        return offsets - (self._data[offsets - 1] == 10)  # a last header may have no newline
+
     def line(self, record: int) -> int:
         """The line (from 1) of a record's header."""
         return line_number(self._data, int(self._index.headers[record]))
 
     def counts(self) -> LetterCounts:
-        """How many letters of the whole file each clause of the alphabet's policy touches (reads all of it)."""
+        """How many letters of the whole file each clause of the policy touches (reads all of it)."""
         from biolayers.kernels.numba import scan
 
         index = self._index
@@ -193,8 +202,8 @@ class Fasta:
         Args:
             intervals: `(name, start, end)` or `(name, start, end, strand)`, 0-based and half-open; strand "-"
                 gives the reverse complement.
-            pad: What to do with different lengths: False is an error, True fills shorter rows with `PAD` up to
-                the longest, a number up to that length.
+            pad: What to do with different lengths: False is an error, True fills shorter rows with `PAD` up
+                to the longest, a number up to that length.
 
         Raises:
             FastaError: An unknown name, an interval beyond its record, different lengths without `pad`, or a
@@ -355,8 +364,8 @@ class Record:
     def __repr__(self) -> str:
         return f"Record({self.name!r}: {len(self):,} letters)"
 
-    def tokens(self, start: int = 0, end: int | None = None, *, strand: Literal["+", "-"] = "+") -> Tensor:
-        """The tokens of an interval, 0-based and half-open, of the whole record by default: (length,) uint8."""
+    def tokens(self, start: int = 0, end: int | None = None, *, strand: str = "+") -> Tensor:
+        """The tokens of a 0-based half-open interval, by default of the whole record: (length,) uint8."""
         end = len(self) if end is None else end
         return self.fasta.fetch_arrays([self.id], [start], [end], [strand])[0]
 

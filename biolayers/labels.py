@@ -8,7 +8,14 @@ from collections.abc import Iterator, Mapping
 from biolayers.errors import FastaError
 from biolayers.fasta import Fasta
 
-_NAMES = ("name", "id", "record", "sequence_name", "seqname", "seq_id")  # what headers call the column of names
+_NAMES = (
+    "name",
+    "id",
+    "record",
+    "sequence_name",
+    "seqname",
+    "seq_id",
+)  # what headers call the column of names
 _LABELS = ("label", "class", "target", "category")
 
 
@@ -24,8 +31,7 @@ def from_headers(fasta: Fasta, pattern: str) -> list[str]:
         )
     group: str | int = "label" if "label" in regex.groupindex else 1
     labels = []
-    for i in range(len(fasta)):
-        header = fasta.header(i)
+    for i, header in enumerate(fasta.headers()):
         match = regex.search(header)
         if match is None or not match[group]:
             raise FastaError(
@@ -43,12 +49,18 @@ def from_mapping(fasta: Fasta, labels: Mapping[str, str]) -> list[str]:
             raise FastaError(f"{fasta.path}: expected a record for every label, received none for {name!r}")
     for i, name in enumerate(fasta):
         if name not in labels:
-            raise FastaError(f"{fasta.path}, line {fasta.line(i)}: expected a label for record {name!r}, received none")
+            raise FastaError(
+                f"{fasta.path}, line {fasta.line(i)}: expected a label for record {name!r}, received none"
+            )
     return [str(labels[name]) for name in fasta]
 
 
 def from_table(
-    fasta: Fasta, path: str | os.PathLike[str], *, name_column: str | None = None, label_column: str | None = None
+    fasta: Fasta,
+    path: str | os.PathLike[str],
+    *,
+    name_column: str | None = None,
+    label_column: str | None = None,
 ) -> list[str]:
     """The label of each record from a CSV or TSV file.
 
@@ -66,22 +78,26 @@ def from_table(
     for line, row in _chain(None if columns else (first_line, first), rows):
         name, label = _cells(path, line, row, columns or (0, 1))
         if name not in fasta:
-            raise FastaError(f"{path}, line {line}: expected the name of a record of {fasta.path}, received {name!r}")
+            raise FastaError(
+                f"{path}, line {line}: expected the name of a record of {fasta.path}, received {name!r}"
+            )
         if name in found:
             raise FastaError(
-                f"{path}, line {line}: expected each name once, received {name!r} again (first on line {found[name][1]})"
+                f"{path}, line {line}: expected each name once, received {name!r} again "
+                f"(first on line {found[name][1]})"
             )
         found[name] = label, line
     for i, name in enumerate(fasta):
         if name not in found:
             raise FastaError(
-                f"{path}: expected a label for every record, received none for {name!r} ({fasta.path}, line {fasta.line(i)})"
+                f"{path}: expected a label for every record, received none for {name!r} "
+                f"({fasta.path}, line {fasta.line(i)})"
             )
     return [found[name][0] for name in fasta]
 
 
 def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each row that is not blank; tabs separate where the first row has one, else commas."""
+    """Line and cells of each row that is not blank; tabs separate if the first row has one, else commas."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             delimiter = "\t" if "\t" in file.readline() else ","
@@ -91,7 +107,9 @@ def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
                 if any(cell.strip() for cell in row):
                     yield reader.line_num, [cell.strip() for cell in row]
     except OSError as error:
-        raise FastaError(f"{path}: expected a table of labels, but it cannot be read: {error.strerror}") from error
+        raise FastaError(
+            f"{path}: expected a table of labels, but it cannot be read: {error.strerror}"
+        ) from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise FastaError(f"{path}: expected a CSV or TSV text file: {error}") from error
 
@@ -116,7 +134,9 @@ def _header(
         return None
     if name is None or label is None:
         what, option = ("names", "name_column") if name is None else ("labels", "label_column")
-        raise FastaError(f"{path}, line {line}: expected a column of {what}, received {row}; name it with {option}=")
+        raise FastaError(
+            f"{path}, line {line}: expected a column of {what}, received {row}; name it with {option}="
+        )
     return name, label
 
 
@@ -132,7 +152,9 @@ def _place(
 
 def _cells(path: str, line: int, row: list[str], columns: tuple[int, int]) -> tuple[str, str]:
     if len(row) <= max(columns):
-        raise FastaError(f"{path}, line {line}: expected at least {max(columns) + 1} columns, received {len(row)}")
+        raise FastaError(
+            f"{path}, line {line}: expected at least {max(columns) + 1} columns, received {len(row)}"
+        )
     name, label = row[columns[0]], row[columns[1]]
     if not name or not label:
         raise FastaError(f"{path}, line {line}: expected a name and a label, received {row}")

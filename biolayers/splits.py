@@ -1,4 +1,4 @@
-"""Honest splits: stratified by label, and no sequence on two sides; and the report of sequences that occur twice."""
+"""Honest splits: stratified by label, no sequence on two sides; and the report of repeated sequences."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ def split(
     seed: int = 0,
     reverse_complement: bool = True,
 ) -> list[Subset]:
-    """Divide a dataset at random into parts that share no sequence and hold each class in the given fractions.
+    r"""Divide a dataset at random into parts that share no sequence and hold each class in given fractions.
 
     Equal sequences travel together. Sizes are exact where single sequences allow it: groups are placed first,
     the largest first, each into a part that has room, and single sequences fill what is left.
@@ -41,7 +41,13 @@ def split(
             are parts.
 
     Example:
-        >>> train, test = split(dataset, (0.9, 0.1), seed=1)   # doctest: +SKIP
+        >>> import tempfile, os
+        >>> path = os.path.join(tempfile.mkdtemp(), "x.fa")
+        >>> with open(path, "w") as file:
+        ...     _ = file.write(">a\nAC\n>b\nGG\n>c\nAC\n>d\nTT\n")
+        >>> train, test = split(FastaDataset(path, unlabelled=True), (0.5, 0.5), seed=1)
+        >>> sorted(train.indices + test.indices), {0, 2} <= set(train.indices) or {0, 2} <= set(test.indices)
+        ([0, 1, 2, 3], True)
     """
     shares = np.asarray(fractions, float)
     if shares.ndim != 1 or not len(shares) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
@@ -56,18 +62,22 @@ def split(
     return [Subset(dataset, places[parts == part].tolist()) for part in range(len(shares))]
 
 
-def _check_sizes(base: FastaDataset, classes: np.ndarray, labels: np.ndarray, groups: np.ndarray, parts: int) -> None:
+def _check_sizes(
+    base: FastaDataset, classes: np.ndarray, labels: np.ndarray, groups: np.ndarray, parts: int
+) -> None:
     for number, label in enumerate(classes):
         different = len(np.unique(groups[labels == number]))
         if different < parts:
             name = f"class {base.classes[label]!r}" if label >= 0 else "the dataset"
             raise UserError(
-                f"split: expected at least {parts} different sequences in {name}, one per part, received {different}; "
-                "add sequences, drop the class, or make fewer parts"
+                f"split: expected at least {parts} different sequences in {name}, one per part, "
+                f"received {different}; add sequences, drop the class, or make fewer parts"
             )
 
 
-def _assign(labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _assign(
+    labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """The part of each sample: (n,)."""
     _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     room = _targets(np.bincount(labels), shares)  # (classes, parts)
@@ -110,7 +120,7 @@ def _shared_out(total: int, weights: np.ndarray) -> np.ndarray:
 
 
 def _choose(content: np.ndarray, room: np.ndarray, rng: np.random.Generator) -> int:
-    """A part with room for the whole group, drawn in proportion to its room; else the one that overflows least."""
+    """A part with room for the group, drawn in proportion to the room; else the one that overflows least."""
     mine = content > 0
     slack = (room[mine] - content[mine][:, None]).min(0)  # (parts,)
     if (slack < 0).all():
@@ -120,7 +130,7 @@ def _choose(content: np.ndarray, room: np.ndarray, rng: np.random.Generator) -> 
 
 
 def _fill_gaps(content: np.ndarray, part_of: np.ndarray, parts: int) -> None:
-    """Give every part a group of every class, taking the smallest from the part that has most groups of it."""
+    """Give every part a group of every class, the smallest of the part that has most groups of it."""
     for kind in range(content.shape[1]):
         members = np.flatnonzero(content[:, kind])
         for part in range(parts):
@@ -165,7 +175,7 @@ class Duplicates:
 
     @property
     def exact(self) -> int:
-        """How many groups hold equal sequences that count: in one dataset any two, among parts on two sides."""
+        """How many groups hold records (of two parts, where there are several) that are equal as written."""
         return sum(_is_exact(group, self.parts) for group in self.groups)
 
     @property
@@ -179,22 +189,24 @@ class Duplicates:
         return sum(group.conflicting for group in self.groups)
 
     def indices(self, part: int) -> list[int]:
-        """The indices within `part` of records whose sequence occurs elsewhere: what a strict evaluation leaves out."""
-        return sorted(i for group in self.groups for p, i in zip(group.parts, group.indices, strict=True) if p == part)
+        """The indices within `part` of records that occur elsewhere: what a strict evaluation leaves out."""
+        return sorted(
+            i for group in self.groups for p, i in zip(group.parts, group.indices, strict=True) if p == part
+        )
 
     def __str__(self) -> str:
         where = "between the parts" if self.parts > 1 else "in the dataset"
         if not self.groups:
             return f"no sequence occurs twice {where} ({self.records:,} records)"
         return (
-            f"{len(self.groups):,} sequences occur more than once {where}, in {self.repeated:,} of {self.records:,} "
-            f"records ({self.exact:,} equal, {self.reverse_complements:,} as reverse complement only, "
-            f"{self.conflicting:,} with different labels)"
+            f"{len(self.groups):,} sequences occur more than once {where}, in {self.repeated:,} of "
+            f"{self.records:,} records ({self.exact:,} equal, {self.reverse_complements:,} only as reverse "
+            f"complement, {self.conflicting:,} with different labels)"
         )
 
 
 def duplicates(dataset: Part | Sequence[Part], *, reverse_complement: bool = True) -> Duplicates:
-    """Find sequences that occur more than once in a dataset, or in more than one of several parts.
+    r"""Find sequences that occur more than once in a dataset, or in more than one of several parts.
 
     Args:
         dataset: A `FastaDataset` or `Subset`, or a list of them (parts of one dataset or of several): then
@@ -202,14 +214,21 @@ def duplicates(dataset: Part | Sequence[Part], *, reverse_complement: bool = Tru
         reverse_complement: Whether a sequence and its reverse complement count as equal.
 
     Example:
-        >>> print(duplicates(split(dataset)))   # doctest: +SKIP
-        no sequence occurs twice between the parts (3,186 records)
+        >>> import tempfile, os
+        >>> path = os.path.join(tempfile.mkdtemp(), "x.fa")
+        >>> with open(path, "w") as file:
+        ...     _ = file.write(">a\nAC\n>b\nGG\n>c\nGT\n")
+        >>> found = duplicates(FastaDataset(path, unlabelled=True))
+        >>> found.groups[0].names, found.reverse_complements
+        (('a', 'c'), 1)
     """
     parts = [dataset] if isinstance(dataset, (FastaDataset, Subset)) else list(dataset)
     members: dict[bytes, list[tuple[int, int, bool]]] = {}
     resolved = [_resolve(part) for part in parts]
     for part, (base, indices) in enumerate(resolved):
-        for place, (forward, key) in enumerate(_digests(base, indices, reverse_complement=reverse_complement)):
+        for place, (forward, key) in enumerate(
+            _digests(base, indices, reverse_complement=reverse_complement)
+        ):
             members.setdefault(key, []).append((part, place, forward))
     found = []
     for group in members.values():
@@ -218,7 +237,9 @@ def duplicates(dataset: Part | Sequence[Part], *, reverse_complement: bool = Tru
     return Duplicates(sum(len(indices) for _, indices in resolved), len(parts), tuple(found))
 
 
-def _described(resolved: list[tuple[FastaDataset, np.ndarray]], group: list[tuple[int, int, bool]]) -> DuplicateGroup:
+def _described(
+    resolved: list[tuple[FastaDataset, np.ndarray]], group: list[tuple[int, int, bool]]
+) -> DuplicateGroup:
     places = [(resolved[part][0], int(resolved[part][1][place])) for part, place, _ in group]
     return DuplicateGroup(
         parts=tuple(part for part, _, _ in group),
@@ -255,8 +276,10 @@ def _groups(base: FastaDataset, indices: np.ndarray, *, reverse_complement: bool
     return np.array([number.setdefault(key, len(number)) for _, key in digests], np.int64)
 
 
-def _digests(base: FastaDataset, indices: np.ndarray, *, reverse_complement: bool) -> Iterator[tuple[bool, bytes]]:
-    """A 128-bit digest of each sequence, the same for both strands, and whether it is the forward strand's."""
+def _digests(
+    base: FastaDataset, indices: np.ndarray, *, reverse_complement: bool
+) -> Iterator[tuple[bool, bytes]]:
+    """A 128-bit digest of each sequence, one for both strands, after whether it is the forward strand's."""
     both = reverse_complement and base.alphabet.stranded
     step = max(1, (1 << 24) // base.width)
     for start in range(0, len(indices), step):

@@ -126,8 +126,8 @@ class QuantumFunction:
             tapes, join = qml.workflow.construct_batch(qnode, level="user")(**arguments)
         if len(tapes) != 1 or not _is_identity(join):
             raise UserError(
-                f"The QNode's transforms make {len(tapes)} circuits of one or compute with their results, which a "
-                "layer cannot follow; leave out transforms other than rewrites of the circuit."
+                "A layer runs one circuit, but the QNode's transforms make several of it or compute with results; "
+                "leave out transforms other than rewrites of the circuit."
             )
         return tapes[0], returned[-1]
 
@@ -149,9 +149,10 @@ def _is_identity(join: Callable) -> bool:
     """Whether the post-processing of a transform hands the one result through."""
     marker = object()
     try:
-        return join((marker,)) is marker
+        found = join((marker,))
     except Exception:  # it computes with the result, so it is not the identity
         return False
+    return found is marker or (isinstance(found, tuple | list) and len(found) == 1 and found[0] is marker)
 
 
 def _label(wire):
@@ -274,22 +275,22 @@ def capture(function: QuantumFunction, features: int) -> Circuit:
         ValueNeeded: the circuit depends on values, so that it has to be built anew at each call.
         UserError: it contains something that a layer cannot run.
     """
+    batches = (3, 2) if features not in (2, 3) else (5, 4)  # not to be taken for the features
     try:
-        return _captured(function, features, batches=(3, 2))
-    except ValueNeeded:
+        return _captured(function, features, batches=batches)
+    except (ValueNeeded, UserError):
         raise
     except Exception as of_batch:
         try:
             return _captured(function, features, batches=(None, None))
-        except ValueNeeded:
+        except (ValueNeeded, UserError):
             raise
         except Exception as of_sample:
-            error = of_sample if isinstance(of_batch, _Mixed) else of_batch
-            raise error from None
+            raise of_sample if isinstance(of_batch, _NotOfBatch) else of_batch from None
 
 
-class _Mixed(Exception):
-    """The angles of a sample depend on other samples (or are not one per sample): not a circuit for a batch."""
+class _NotOfBatch(Exception):  # noqa: N818  (not an error of the user: the function is tried on one sample)
+    """An angle is neither one number nor one number per sample: the function is not written for a batch."""
 
 
 def _captured(function: QuantumFunction, features: int, batches: tuple) -> Circuit:
@@ -330,12 +331,12 @@ class _PerSample:
         elif self.batch is not None and tuple(ids.shape) == (self.batch,):
             samples = list(range(self.batch))
         else:
-            raise _Mixed(f"a parameter has shape {tuple(ids.shape)}")
+            raise _NotOfBatch(f"a gate's parameter has shape {tuple(ids.shape)}, expected one number")
         pairs = [self._erase(number) for number in ids.tolist()]
         if self.batch is not None and any(of not in (None, b) for (_, of), b in zip(pairs, samples, strict=True)):
-            raise _Mixed("an angle of one sample depends on another sample")
+            raise ValueNeeded("an angle of one sample depends on other samples")
         if len({row for row, _ in pairs}) != 1:
-            raise _Mixed("angles differ from sample to sample by more than the sample's features")
+            raise ValueNeeded("an angle differs from sample to sample by more than the sample's features")
         return pairs[0][0]
 
     def _erase(self, number: int) -> tuple[int, int | None]:

@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-# The angles live around pi/4, within (-pi/4, 3 pi/4): at 0, where tanh centres them, cos has no slope to learn from.
-CENTRE, REACH = math.pi / 4, math.pi / 2
+REACH = math.pi / 2  # the angles stay within -REACH and REACH, where they cannot wrap round
 
 
 class QuantumHead(nn.Module):
     """Classifies features with a variational circuit; nothing goes round it.
 
-    A linear layer with batch normalisation chooses one angle per wire; the circuit (`AngleEmbedding`, then
+    A linear layer chooses one angle per wire, batch normalisation spreads the angles over the circuit's range
+    (without it, many start at 0, where cos has no slope, and training can stall); the circuit (`AngleEmbedding`, then
     `StronglyEntanglingLayers`) is measured in Z on every wire; a linear layer reads the logits from these
     expectation values alone.
 
@@ -35,7 +35,7 @@ class QuantumHead(nn.Module):
         self.logits = nn.Linear(wires, classes)
 
     def forward(self, features: Tensor) -> Tensor:  # (b, features) -> (b, classes)
-        angles = CENTRE + REACH * torch.tanh(self.angles(features))  # (b, wires)
+        angles = REACH * torch.tanh(self.angles(features))  # (b, wires)
         return self.logits(self.circuit(angles))
 
 

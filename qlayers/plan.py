@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qlayers.evaluate import BATCHED, SHARED, Schedule, Scheduler, Tables, angles
+from qlayers.expressions import Nodes, compact
 from qlayers.frame import Frame, Word
 from qlayers.gates import gate
 from qlayers.ops.pauli_expval import pauli_expval
@@ -168,8 +169,10 @@ class Lowered:
 
     def word(self, letters) -> Word:
         """The word of (letter, wire) pairs."""
-        x = sum(1 << self._bit[wire] for letter, wire in letters_ if letter in "XY") if (letters_ := list(letters)) else 0
-        z = sum(1 << self._bit[wire] for letter, wire in letters_ if letter in "YZ")
+        x = z = 0
+        for letter, wire in letters:
+            x |= (letter in "XY") << self._bit[wire]
+            z |= (letter in "YZ") << self._bit[wire]
         return Word(x, z)
 
     def pull(self, letters) -> Word:
@@ -199,16 +202,11 @@ def _quarters(angle: float) -> int | None:
 
 def plan_of(circuit: "Circuit") -> Plan:
     """The plan of a circuit."""
-    rows = list(circuit.nodes)
-    number = {row: i for i, row in enumerate(rows)}
-
-    def row_of(row: tuple) -> int:
-        rows.append(row) if row not in number else None
-        return number.setdefault(row, len(rows) - 1)
-
+    nodes = Nodes(circuit.nodes)
+    rows = nodes.rows
     lowered = Lowered(circuit.wires, circuit.operations, lambda p: rows[p][1] if rows[p][0] == "constant" else None)
     wanted = [
-        (row_of(("constant", r.offset)), 1.0, 0.0) if r.parameter is None else (r.parameter, r.scale, r.offset)
+        (nodes.constant(r.offset), 1.0, 0.0) if r.parameter is None else (r.parameter, r.scale, r.offset)
         for r in lowered.rotations
     ]
     words: dict[tuple[int, int], int] = {}
@@ -225,7 +223,9 @@ def plan_of(circuit: "Circuit") -> Plan:
             else:
                 terms.append((index, output, word.sign * rows[coefficient][1]))
     sizes = {name: torch.Size(shape).numel() for name, shape in circuit.weights}
-    scheduler = Scheduler(rows, sizes, circuit.features, wanted)
+    kept, number = compact(rows, [row for row, _, _ in wanted])
+    wanted = [(number[row], scale, offset) for row, scale, offset in wanted]
+    scheduler = Scheduler(kept, sizes, circuit.features, wanted)
     places = scheduler.places
     turns = zip(lowered.rotations, places, strict=False)
     return Plan(

@@ -119,10 +119,7 @@ def _run(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
     if name in LAYOUT:
         return _layout(nodes, func, name, args, kwargs)
     if name in ELEMENTWISE:
-        try:
-            return ELEMENTWISE[name](nodes, *args, **kwargs)
-        except TypeError as error:  # an overload with arguments that the symbolic form does not take
-            raise ValueNeeded(f"it uses torch's {func}, which has no symbolic form here") from error
+        return _checked(nodes, func, name, args, kwargs)
     if name in LIKE:
         like = torch.zeros(args[0].shape, dtype=args[0].dtype, device="cpu")
         return Symbolic(numbers(nodes, func(like, *args[1:], **{**kwargs, "device": None})), nodes, args[0].dtype)
@@ -136,6 +133,24 @@ def _run(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
     if func._can_decompose():  # torch's own definition in terms of other operations
         return func.decompose(*args, **kwargs)
     raise ValueNeeded(f"it uses torch's {name}, which has no symbolic form here")
+
+
+def _checked(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
+    """The symbolic form of an operation, its shapes and dtypes held against torch's own on meta tensors."""
+    expected = func(*tree_map(_meta, args), **tree_map(_meta, {k: v for k, v in kwargs.items() if k != "device"}))
+    try:
+        found = ELEMENTWISE[name](nodes, *args, **kwargs)
+    except TypeError as error:  # an overload with arguments that the symbolic form does not take
+        raise ValueNeeded(f"it uses torch's {func}, which has no symbolic form here") from error
+    pairs = list(zip(tree_leaves(found), tree_leaves(expected), strict=True))
+    if any(x.shape != like.shape for x, like in pairs):
+        raise ValueNeeded(f"it uses torch's {func} in a way that has no symbolic form here")
+    typed = [Symbolic(x.ids, nodes, like.dtype) for x, like in pairs]
+    return typed[0] if isinstance(expected, Tensor) else tuple(typed)
+
+
+def _meta(x):
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta") if isinstance(x, Tensor) else x
 
 
 def _layout(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
@@ -173,13 +188,11 @@ def _elementwise(nodes: Nodes, function: str, *operands) -> Symbolic:
     return _map(nodes, lambda *ids: nodes.apply(function, *ids), *operands)
 
 
-def _map(nodes: Nodes, make: Callable[..., int], *operands, dtype: torch.dtype | None = None) -> Symbolic:
+def _map(nodes: Nodes, make: Callable[..., int], *operands) -> Symbolic:
     """Apply `make` to the expression numbers of the broadcast operands, element by element."""
     ids = torch.broadcast_tensors(*[numbers(nodes, operand) for operand in operands])
     made = [make(*row) for row in zip(*[x.reshape(-1).tolist() for x in ids], strict=True)]
-    floats = [x.dtype for x in operands if isinstance(x, Symbolic) and x.dtype.is_floating_point]
-    out = torch.tensor(made, dtype=torch.int64, device="cpu").reshape(ids[0].shape)
-    return Symbolic(out, nodes, dtype or (floats[0] if floats else None))
+    return Symbolic(torch.tensor(made, dtype=torch.int64, device="cpu").reshape(ids[0].shape), nodes)
 
 
 def _reduce(nodes: Nodes, function: str, x: Symbolic, dim=None, keepdim: bool = False, **_) -> Symbolic:
@@ -294,28 +307,24 @@ def _gelu(nodes: Nodes, x, *, approximate: str = "none") -> Symbolic:
 
 
 def _to(nodes: Nodes, x: Symbolic, dtype=None, **_) -> Symbolic:
-    """Between float dtypes a cast is left to the dtype that the layer computes in."""
-    if dtype is not None and not dtype.is_floating_point:
-        if x.dtype == torch.bool and not dtype.is_complex:
-            return Symbolic(x.ids.clone(), nodes, dtype)  # 0 and 1 either way
+    """Between float dtypes a cast is left to the dtype that the layer computes in; 0 and 1 stay what they are."""
+    if dtype is not None and not dtype.is_floating_point and (x.dtype != torch.bool or dtype.is_complex):
         raise ValueNeeded(f"it casts a tensor to {dtype}")
-    return Symbolic(x.ids.clone(), nodes, dtype or x.dtype)
+    return Symbolic(x.ids.clone(), nodes)
 
 
-def _plain(function: str, dtype: torch.dtype | None = None) -> Callable[..., Symbolic]:
-    return lambda nodes, *operands, **_: _map(
-        nodes, lambda *ids: nodes.apply(function, *ids), *operands, dtype=dtype
-    )
+def _plain(function: str) -> Callable[..., Symbolic]:
+    return lambda nodes, *operands: _elementwise(nodes, function, *operands)
 
 
 ELEMENTWISE: dict[str, Callable[..., Symbolic]] = {
     **{name: _plain(name) for name, (count, _) in FUNCTIONS.items() if count == 1 and name not in ("detach",)},
     **{name: _plain(name) for name in "mul atan2 hypot maximum minimum fmod remainder xlogy where copysign".split()},
     **{
-        name: _plain(name, torch.bool)
+        name: _plain(name)
         for name in "gt ge lt le eq ne logical_and logical_or logical_xor logical_not".split()
     },
-    **{f"bitwise_{name}": _plain(f"logical_{name}", torch.bool) for name in ("and", "or", "xor", "not")},
+    **{f"bitwise_{name}": _plain(f"logical_{name}") for name in ("and", "or", "xor", "not")},
     "add": _add,
     "sub": lambda nodes, a, b, alpha=1: _add(nodes, a, b, alpha, sign=-1.0),
     "rsub": lambda nodes, a, b, alpha=1: _add(nodes, b, a, alpha, sign=-1.0),

@@ -37,9 +37,9 @@ def op(name: str, *, differentiable: bool = True) -> Callable[[Callable[..., Any
     The reference is plain PyTorch: functional, readable as the mathematics, annotated with types that
     `torch.library.infer_schema` knows (`Tensor`, `int`, `float`, `bool`, `str`, lists of the plain ones;
     jaxtyping's array types count as `Tensor`). It may not depend on the values in its tensors for shapes or
-    control flow, so that every transform can trace it. From it the op has at once: a schema, a kernel on any device, a fake
-    kernel for `torch.compile` and `torch.export`, derivatives of any order and mode, and a batch rule. Each
-    can then be replaced by something faster: see the methods of `Op`.
+    control flow, so that every transform can trace it. From it the op has at once: a schema, a kernel on any
+    device, a fake kernel for `torch.compile` and `torch.export`, derivatives of any order and mode, and a
+    batch rule. Each can then be replaced by something faster: see the methods of `Op`.
 
     Args:
         name: `"namespace::name"`.

@@ -11,7 +11,10 @@ import zipfile
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
+import jaxtyping
+import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("shared", "qlayers", "biolayers")
@@ -110,3 +113,23 @@ def test_constraints_pin_every_dependency() -> None:
     extras = PROJECT["optional-dependencies"].values()
     wanted = [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]
     assert {canonicalize_name(Requirement(line).name) for line in wanted} <= pinned
+
+
+def test_types_are_checked_in_tests_and_invisible_to_the_compiler() -> None:
+    from qlayers.ops.pauli import popcount
+
+    with pytest.raises(jaxtyping.TypeCheckError, match="popcount"):
+        popcount("7")
+    masks = torch.tensor([0, 1, 7])
+    assert torch.compile(popcount, fullgraph=True, backend="eager")(masks).tolist() == [0, 1, 3]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fresh_memory_is_poisoned(poisoned_memory: None, dtype: torch.dtype) -> None:
+    like = torch.ones(2, 3, dtype=dtype)
+    for fresh in (torch.empty(3, dtype=dtype), torch.empty_like(like), like.new_empty(5)):
+        assert fresh.isnan().all()
+    array = like.numpy()
+    for fresh in (np.empty(3, array.dtype), np.empty_like(array)):
+        assert np.isnan(fresh).all()
+    assert np.empty(2, np.uint8).tolist() == [255, 255]

@@ -11,6 +11,9 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 
+PARTS = ("train", "val", "test")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How a model is trained; everything that a run needs besides its model and its data.
@@ -59,6 +62,7 @@ class Classifier(L.LightningModule):
         self.settings = settings
         self.card = card
         self.accuracy = nn.ModuleDict({f"{part}_part": MulticlassAccuracy(len(classes), average="micro") for part in PARTS})
+        self.predicted: list[Tensor] = []  # of the held-out part, by batch
         self.confusion = MulticlassConfusionMatrix(len(classes))
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -84,6 +88,7 @@ class Classifier(L.LightningModule):
         self.log(f"{part}/accuracy", accuracy, **shown)
         if part == "test":
             self.confusion.update(logits, labels)
+            self.predicted.append(logits.argmax(1).cpu())
         return loss
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -96,9 +101,6 @@ class Classifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["qbio"] = self.card
-
-
-PARTS = ("train", "val", "test")
 
 
 def rate(step: int, total: int, *, warmup: float = 0.1) -> float:

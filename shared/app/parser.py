@@ -14,7 +14,7 @@ class Parser(ArgumentParser):
 
     def add_argument(self, *names: str, **options: Any) -> Any:
         """Spell `--some_name` as `--some-name`, and let a `bool` that is False by default be a plain flag."""
-        if len(names) == 1 and names[0].startswith("--"):
+        if len(names) == 1 and names[0].startswith("--") and names[0] != "--print_config":  # jsonargparse knows it
             dashed = names[0].replace("_", "-")
             names = (dashed,)
             options.setdefault("dest", dashed.lstrip("-").replace("-", "_"))

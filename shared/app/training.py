@@ -5,22 +5,23 @@ import platform
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from shared.app.callbacks import History, Reseed, progress
 from shared.app.classifier import Classifier, Settings
-from shared.app.runs import Run, read_checkpoint, write_json
+from shared.app.runs import Run, read_checkpoint
 from shared.app.scores import summary
 from shared.errors import UserError
 
@@ -28,7 +29,17 @@ from shared.errors import UserError
 NOT_THE_USERS = (
     r".*does not have many workers which may be a bottleneck.*",
     r".*Checkpoint directory .* exists and is not empty.*",
+    r".*isinstance\(treespec, LeafSpec\).* is deprecated.*",
 )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What training gives: the figures, one row of them per epoch, and the class predicted for each held-out record."""
+
+    metrics: dict[str, Any]
+    history: list[dict[str, float]]
+    predicted: Tensor  # (n,) int64, in the order of the part
 
 
 def prepare(settings: Settings) -> None:
@@ -48,20 +59,18 @@ def train(
     settings: Settings,
     card: dict[str, Any],
     resume: bool = False,
-) -> dict[str, Any]:
-    """Train, test the best weights once on the held-out part, and write `metrics.json`.
+) -> Result:
+    """Train, then test the best weights once on the held-out part; the model ends with these weights.
 
     Args:
         run: Where everything is written; `checkpoints/last.ckpt` is there from the first finished epoch on.
         model: Maps a batch of a part's records to logits `(b, classes)`.
-        parts: The data under "train", "val" and "test"; a record is `(input, label)`.
+        parts: The data under "train", "val" and "test"; their `__getitems__` returns whole batches
+            `(inputs, labels)`.
         classes: Names of the classes, in the order of the labels.
         settings: How to train.
         card: Plain values that say how to build the model again; kept in every checkpoint.
         resume: Continue from `run.last` (if training had come that far), repeating no finished epoch.
-
-    Returns:
-        The metrics as they stand in `metrics.json`, and under "history" one row per epoch.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; its text says how to go on.
@@ -93,8 +102,7 @@ def train(
         "versions": versions(),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    write_json(run.metrics, metrics)
-    return {**metrics, "history": history.rows}
+    return Result(metrics, history.rows, torch.cat(module.predicted))
 
 
 def versions() -> dict[str, str]:
@@ -123,7 +131,7 @@ def _trainer(run: Run, settings: Settings, history: History, *, batches: int) ->
         ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
     ]
     if settings.averaging:
-        callbacks.insert(0, EMAWeightAveraging(decay=settings.averaging))
+        callbacks.insert(0, WeightAveraging(avg_fn=moving_average(settings.averaging)))
     return L.Trainer(
         max_epochs=settings.epochs,
         devices=1,
@@ -131,8 +139,25 @@ def _trainer(run: Run, settings: Settings, history: History, *, batches: int) ->
         logger=TensorBoardLogger(run.folder, name="", version="tensorboard"),
         log_every_n_steps=min(50, batches),
         num_sanity_val_steps=0,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=False,
     )
+
+
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Any], Tensor]:
+    """An exponential moving average that starts fast, so that the first epochs are not weighed down by noise.
+
+    Example:
+        >>> average = moving_average(0.99)
+        >>> [round(float(average(torch.zeros(()), torch.ones(()), n)), 2) for n in (0, 90, 10_000)]
+        [0.9, 0.09, 0.01]
+    """
+
+    def average(mean: Tensor, current: Tensor, count: Any) -> Tensor:
+        keep = min(decay, (1 + float(count)) / (10 + float(count)))
+        return keep * mean + (1 - keep) * current
+
+    return average
 
 
 def _fit(trainer: L.Trainer, module: Classifier, loaders: dict[str, DataLoader], start: Any, run: Run) -> None:
@@ -163,9 +188,14 @@ def _loader(part: Dataset, settings: Settings, *, shuffle: bool) -> DataLoader:
         part,
         batch_size=settings.batch_size,
         sampler=sampler,
+        collate_fn=_as_it_is,
         num_workers=settings.workers,
         persistent_workers=settings.workers > 0,
     )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _same_data(then: dict[str, Any], now: dict[str, Any]) -> None:

@@ -70,9 +70,13 @@ def test_multi_rz_and_global_phase(wires):
     expected = qml.matrix(qml.MultiRZ(0.7, wires=range(wires)))
     np.testing.assert_allclose(matrix_of(gate("MultiRZ", wires), ANGLES), expected, atol=1e-14)
     assert gate("GlobalPhase", wires).turns == ()
-    np.testing.assert_allclose(matrix_of(gate("C(GlobalPhase)", 1), ANGLES), qml.matrix(qml.ctrl(qml.GlobalPhase(0.7), 0)))
+    np.testing.assert_allclose(
+        matrix_of(gate("C(GlobalPhase)", 1), ANGLES), qml.matrix(qml.ctrl(qml.GlobalPhase(0.7), 0))
+    )
 
 
-@pytest.mark.parametrize(("name", "wires"), [("Nonsense", 1), ("RX", 2), ("C(RX)", 1), ("PauliRot[XQ]", 2), ("", 1)])
+@pytest.mark.parametrize(
+    ("name", "wires"), [("Nonsense", 1), ("RX", 2), ("C(RX)", 1), ("PauliRot[XQ]", 2), ("", 1)]
+)
 def test_unknown_is_none(name, wires):
     assert gate(name, wires) is None

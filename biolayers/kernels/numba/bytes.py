@@ -1,7 +1,7 @@
 """Blocks of 64 bytes as Numba values: the few vector operations that reading letters is made of.
 
-A block lives in vector registers (one of AVX-512, two of AVX2, four of NEON: LLVM splits it). Places count bytes
-from the start of a C-contiguous `uint8` array and are not checked: the kernels answer for them.
+A block lives in vector registers (one of AVX-512, two of AVX2, four of NEON: LLVM splits it). Places count
+bytes from the start of a C-contiguous `uint8` array and are not checked: the kernels answer for them.
 """
 
 from typing import Any

@@ -1,13 +1,13 @@
 """Find the records of a FASTA file: a full scan, and the walk that checks a stored index against the file.
 
-Bytes: 10 newline, 13 carriage return, 32 space, 62 `>`; letters of a sequence are the printable bytes 33..126.
+Bytes: 10 newline, 13 carriage return, 32 space, 62 `>`; letters are the printable bytes 33..126.
 Both kernels return one column per fact of a record (see `biolayers.fai.Index`) and where they stopped.
 """
 
 import numpy as np
 from numba import njit
 
-# Why a scan stopped. The first fault ends it; `biolayers.fai` turns the code into a message with a line number.
+# Why a scan stopped; the first fault ends it, and `biolayers.fai` turns it into a message with a line number.
 FINE, NO_HEADER, NO_NAME, CARRIAGE_RETURN, CONTROL_BYTE, STRAY_BYTE, TOO_LONG, AFTER_SHORT = range(8)
 
 COLUMNS = 7  # header, name start, name end, length, offset, line bases, line width
@@ -163,10 +163,10 @@ def _like_first(data, at, first, bases, width):
     """Whether the line at `at` has as many letters, and the same line ending, as the record's first."""
     if not _all_letters(data[at : at + bases]):
         return False
+    same = True
     for k in range(bases, width):
-        if data[at + k] != data[first + k]:
-            return False
-    return True
+        same &= data[at + k] == data[first + k]
+    return same
 
 
 @njit(nogil=True, cache=True)
@@ -205,7 +205,7 @@ def _end(length, offset, bases, width):
 
 @njit(nogil=True, cache=True)
 def _plausible(data, row):
-    """Whether the lines that a stored row promises begin and end where they should: first line, last line, end."""
+    """Whether the first line, the last line and the end of a stored row are where they should be."""
     length, offset, bases, width = row[0], row[1], row[2], row[3]
     if length == 0:
         return bases == 0 and width >= 0
@@ -224,17 +224,16 @@ def _plausible(data, row):
 
 @njit(nogil=True, cache=True)
 def _same(left, right):
-    if left.shape[0] != right.shape[0]:
-        return False
-    for k in range(left.shape[0]):
-        if left[k] != right[k]:
-            return False
-    return True
+    same = left.shape[0] == right.shape[0]
+    if same:
+        for k in range(left.shape[0]):
+            same &= left[k] == right[k]
+    return same
 
 
 @njit(nogil=True, cache=True)
 def tally(data, offsets, stops):
-    """How often each byte occurs in the sequences between `offsets` and `stops`, line endings apart: (256,) int64."""
+    """How often each byte occurs between `offsets` and `stops`, line endings apart: (256,) int64."""
     counts = np.zeros(256, np.int64)
     for i in range(offsets.shape[0]):
         for k in range(offsets[i], stops[i]):

@@ -1,8 +1,9 @@
-"""Squares of SIMD lines: the few vector operations that the sequence kernels are made of.
+"""SIMD lines and squares of them: the few vector operations that the sequence kernels are made of.
 
-A *line* is one vector register of floats; a *square* is as many lines as a line has lanes, kept in registers as
-a tuple, so that it can be transposed there. Offsets count elements from the start of a C-contiguous array and
-are not checked: the host wrappers answer for them.
+A *line* is one vector register of floats. A *square* is as many lines as a line has lanes, kept in registers
+as a tuple, so that it can be transposed there. Plain loops do not get this far: LLVM vectorises neither a sum
+of rows that are chosen by an index, nor a transposition. Offsets count elements from the start of a
+C-contiguous array and are not checked: the host wrappers answer for them.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,10 +14,14 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
 
-# One line must be a power of two of bytes; half of the registers should be able to hold a float32 square.
-LINE_BYTES = 64 if llvm.get_host_cpu_features().get("avx512f") else 32
+LINE_BYTES = 64 if llvm.get_host_cpu_features().get("avx512f") else 32  # a square must fit into the registers
 
 Lowering = tuple[Any, Callable[..., Any]]
+
+
+def lanes_of(itemsize: int) -> int:
+    """How many elements of this size a line holds: the side of a square."""
+    return LINE_BYTES // itemsize
 
 
 class Line(types.Type):
@@ -24,7 +29,7 @@ class Line(types.Type):
 
     def __init__(self, dtype: types.Float):
         self.dtype = dtype
-        self.lanes = LINE_BYTES * 8 // dtype.bitwidth
+        self.lanes = lanes_of(dtype.bitwidth // 8)
         super().__init__(name=f"line({dtype})")
 
 
@@ -35,12 +40,46 @@ class LineModel(models.PrimitiveModel):
 
 
 @intrinsic
+def read(typing: Any, array: Any, offset: Any) -> Lowering:
+    """`read(array, offset)`: the line that begins at element `offset`."""
+    line = Line(array.dtype)
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _load(builder, _pointer(context, builder, signature.args[0], *args), line)
+
+    return line(array, types.intp), lower
+
+
+@intrinsic
+def write(typing: Any, array: Any, offset: Any, line: Any) -> Lowering:
+    """`write(array, offset, line)`: write a line from element `offset` on."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _store(builder, _pointer(context, builder, signature.args[0], *args[:2]), args[2], line)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, line), lower
+
+
+@intrinsic
+def add(typing: Any, a: Any, b: Any) -> Lowering:
+    """`add(a, b)`: the sum of two lines."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fadd(*args)
+
+    return a(a, a), lower
+
+
+@intrinsic
 def load(typing: Any, array: Any, offset: Any, step: Any) -> Lowering:
     """`load(array, offset, step)`: the square whose line i begins at element `offset + i * step`."""
     square = _square(array)
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        places = _places(_pointer(context, builder, signature.args[0], args[0], args[1]), builder, args[2], square)
+        places = _places(
+            _pointer(context, builder, signature.args[0], args[0], args[1]), builder, args[2], square
+        )
         return cgutils.pack_array(builder, [_load(builder, place, square.dtype) for place in places])
 
     return square(array, types.intp, types.intp), lower
@@ -51,12 +90,33 @@ def store(typing: Any, array: Any, offset: Any, step: Any, square: Any) -> Lower
     """`store(array, offset, step, square)`: write line i from element `offset + i * step` on."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        places = _places(_pointer(context, builder, signature.args[0], args[0], args[1]), builder, args[2], square)
+        places = _places(
+            _pointer(context, builder, signature.args[0], args[0], args[1]), builder, args[2], square
+        )
         for place, line in zip(places, cgutils.unpack_tuple(builder, args[3]), strict=True):
             _store(builder, place, line, square.dtype)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, square), lower
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, offset: Any, step: Any) -> Lowering:
+    """`prefetch(array, offset, step)`: ask for the square's memory; a hint, it may lie outside the array."""
+    square = _square(array)
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        places = _places(
+            _pointer(context, builder, signature.args[0], args[0], args[1]), builder, args[2], square
+        )
+        for place in places:  # to read, keep in every cache, data
+            builder.call(ask, [builder.bitcast(place, byte), flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), lower
 
 
 @intrinsic
@@ -78,7 +138,10 @@ def pick_add(typing: Any, array: Any, base: Any, codes: Any, first: Any, square:
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lines = cgutils.unpack_tuple(builder, args[4])
         places = _rows(context, builder, signature, args, square)
-        added = [builder.fadd(line, _load(builder, place, square.dtype)) for line, place in zip(lines, places, strict=True)]
+        added = [
+            builder.fadd(line, _load(builder, place, square.dtype))
+            for line, place in zip(lines, places, strict=True)
+        ]
         return cgutils.pack_array(builder, added)
 
     return square(array, types.intp, codes, types.intp, square), lower
@@ -86,7 +149,7 @@ def pick_add(typing: Any, array: Any, base: Any, codes: Any, first: Any, square:
 
 @intrinsic
 def drop_add(typing: Any, array: Any, base: Any, codes: Any, first: Any, square: Any) -> Lowering:
-    """`drop_add(array, base, codes, first, square)`: add line i to the array from `base + codes[first + i]` on."""
+    """`drop_add(array, base, codes, first, square)`: add line i to the line at `base + codes[first + i]`."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lines = cgutils.unpack_tuple(builder, args[4])
@@ -99,7 +162,7 @@ def drop_add(typing: Any, array: Any, base: Any, codes: Any, first: Any, square:
 
 @intrinsic
 def transpose(typing: Any, square: Any) -> Lowering:
-    """`transpose(square)`: rows become columns, by swapping blocks of half the side, a quarter, down to one."""
+    """`transpose(square)`: rows become columns, by swapping blocks of half the side, a quarter, ..., one."""
     lanes = len(square)
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -1,215 +1,204 @@
-import numpy as np
-import torch
-from numba import njit
+"""`token_conv1d` and its adjoint on CPU: sums of rows of k-mer tables (see `kmer`), transposed in registers.
 
-from biolayers.kernels.numba.simd import drop_add, load, pick, pick_add, store, transpose
+Forward: for a square of positions and channels, one table row per position and group of taps is added up in
+registers; the square is transposed there and written channels-first. Backward: a square of the gradient is
+transposed and its rows are added into tables of sums, which are folded into taps at the end. Either pass
+touches the large tensor once.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+from torch import Tensor
+
+from biolayers.kernels.numba.kmer import Words, build_rows, choose_group, fold, words
+from biolayers.kernels.numba.memory import fresh
+from biolayers.kernels.numba.simd import (
+    LINE_BYTES,
+    drop_add,
+    lanes_of,
+    load,
+    pick,
+    pick_add,
+    prefetch,
+    read,
+    store,
+    transpose,
+    write,
+)
+from biolayers.ops.token_conv1d import output_length
 from shared.threads import parallel
 
-BLOCK = 1024
+BLOCK = 1024  # positions that are worked on in one go, for one tile of channels
+AHEAD = 3  # lines: how far before its use the gradient is fetched
+_SHARES, _SHARE = 32, 1 << 16  # at least so many parts of work in backward; positions summed up in one part
+
+
+def forward(
+    tokens: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+) -> Tensor:
+    """`biolayers::token_conv1d` for float32 and float64."""
+    length = output_length(tokens, *weight.shape, stride, padding, dilation)
+    (batch, _), (out, channels, k) = tokens.shape, weight.shape
+    lanes = lanes_of(weight.element_size())
+    tiles, positions = -(-out // lanes), batch * length
+    group = choose_group(k, channels, positions, line=LINE_BYTES, cycled=tiles, copies=1)
+    found = words(_numpy(tokens), channels, k, length, stride, padding, dilation, group=group, lanes=lanes)
+    tables = _tables(weight.detach(), bias, found, tiles, lanes)
+    result = fresh(weight, batch, out, length)
+    blocks = -(-length // BLOCK)
+    grain = max(1, (BLOCK << 5) // min(BLOCK, length))
+    parallel(
+        forward_rows, batch * blocks * tiles, found.codes, found.starts, tables, result.numpy(), grain=grain
+    )
+    return result
+
+
+def backward(
+    tokens: Tensor,
+    grad: Tensor,
+    channels: int,
+    k: int,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """`biolayers::token_conv1d_backward` for float32 and float64."""
+    (batch, out, length), base = grad.shape, channels + 1
+    lanes = lanes_of(grad.element_size())
+    tiles, positions = -(-out // lanes), batch * length
+    blocks = -(-length // BLOCK)
+    # The number of shares depends on shapes alone: the same sums in the same order for any number of threads.
+    shares = max(1, min(batch * blocks, max(-(-_SHARES // tiles), -(-positions // _SHARE))))
+    group = choose_group(k, channels, positions, line=LINE_BYTES, cycled=1, copies=2 * shares)
+    found = words(_numpy(tokens), channels, k, length, stride, padding, dilation, group=group, lanes=lanes)
+    taps = found.groups * group
+    partial = grad.new_empty(shares, taps, base, tiles, lanes)
+    biases = grad.new_empty(shares, tiles, lanes)
+    grain = max(1, math.ceil((BLOCK << 4) * shares / max(1, positions)))
+    parallel(
+        gather_rows,
+        tiles * shares,
+        found.codes,
+        found.starts,
+        _numpy(grad),
+        partial.numpy(),
+        biases.numpy(),
+        group,
+        grain=grain,
+    )
+    grad_weight = _in_order(partial).flatten(2)[:k, :channels, :out].permute(2, 1, 0)
+    return grad_weight.contiguous(), _in_order(biases).flatten()[:out].clone()
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()
+
+
+def _in_order(shares: Tensor) -> Tensor:
+    """The sum over the first axis, from the first to the last."""
+    total = shares[0].clone()
+    for share in shares[1:]:
+        total += share
+    return total
+
+
+def _tables(weight: Tensor, bias: Tensor | None, found: Words, tiles: int, lanes: int) -> np.ndarray:
+    """(tiles, groups, rows, lanes): the row of each word of each group of taps, the bias in group 0."""
+    out, channels, k = weight.shape
+    columns = weight.new_zeros(found.groups * found.group, channels + 1, tiles * lanes)
+    columns[:k, :channels, :out] = weight.permute(2, 1, 0)
+    start = weight.new_zeros(tiles * lanes)
+    if bias is not None:
+        start[:out] = bias.detach()
+    tables = weight.new_empty(tiles, found.groups, (channels + 1) ** found.group, lanes).numpy()
+    grain = max(1, 50_000 // tables.shape[2])
+    parallel(
+        build_rows, tiles * found.groups, columns.numpy(), start.numpy(), tables, found.group, grain=grain
+    )
+    return tables
 
 
 @njit(nogil=True, cache=True)
-def code_rows(start, stop, tokens, codes, channels, group, dilation, padding, scale):
-    length = tokens.shape[1]
-    count = codes.shape[1]
-    base = channels + 1
-    digits = np.empty(count + (group - 1) * dilation, np.uint32)
-    digits[:] = channels * scale
-    limit = min(length, digits.size - padding)
-    for b in range(start, stop):
-        for i in range(limit):
-            digits[padding + i] = min(tokens[b, i], channels) * scale
-        for i in range(count):
-            codes[b, i] = digits[i]
-        power = base
-        for t in range(1, group):
-            shift = t * dilation
-            for i in range(count):
-                codes[b, i] += np.uint32(digits[i + shift] * power)
-            power *= base
-
-
-@njit(nogil=True, cache=True)
-def table_rows(start, stop, columns, bias, tables, group, channels):
-    # columns (taps, channels, out'); tables (tiles, groups, rows*lanes)
-    base = channels + 1
-    lanes = tables.shape[2] // base**group
-    groups = tables.shape[1]
-    for row in range(start, stop):
-        t = row // groups
-        g = row % groups
-        table = tables[t, g]
-        o = t * lanes
-        for c in range(lanes):
-            table[c] = 0
-        if g == 0:
-            for c in range(lanes):
-                table[c] = bias[o + c]
-        size = lanes
-        for tap in range(g * group, (g + 1) * group):
-            for d in range(base):
-                digit = channels - d
-                to = digit * size
-                if digit == channels:
-                    for i in range(size):
-                        table[to + i] = table[i]
-                else:
-                    for r in range(0, size, lanes):
-                        for c in range(lanes):
-                            table[to + r + c] = table[r + c] + columns[tap, digit, o + c]
-            size *= base
-
-
-@njit(nogil=True, cache=True)
-def forward_rows(start, stop, codes, tables, out, stride, step, lanes, order):
-    tiles, groups, size = tables.shape
-    batch, channels, length = out.shape
+def forward_rows(start, stop, codes, starts, tables, out):
+    """out[b, o, p] = sum_i tables[o // lanes, i, word i of (b, p), o % lanes]; rows (b, block, tile)."""
+    tiles, groups, rows, lanes = tables.shape
+    _, channels, length = out.shape
     blocks = (length + BLOCK - 1) // BLOCK
-    scratch = np.empty(lanes * (lanes + 1), tables.dtype)
-    tile = (-(scratch.ctypes.data // scratch.itemsize)) % lanes
-    flat = tables.reshape(-1)
-    line = codes.reshape(-1)
-    flat_out = out.reshape(-1)
+    flat, line, target = tables.reshape(-1), codes.reshape(-1), out.reshape(-1)
+    rest = np.empty(lanes * lanes, tables.dtype)
     for row in range(start, stop):
-        if order == 0:
-            spot, t = divmod(row, tiles)
-        else:
-            t, spot = divmod(row, batch * blocks)
+        spot, tile = divmod(row, tiles)
         b, block = divmod(spot, blocks)
-        begin = block * BLOCK
-        end = min(length, begin + BLOCK)
-        table = t * groups * size
-        width = min(lanes, channels - t * lanes)
-        target = (b * channels + t * lanes) * length
-        code = b * codes.shape[1]
-        p = begin
-        while p < end:
-            if p + lanes > end and end - begin >= lanes:
-                p = end - lanes
-            count = min(lanes, end - p)
-            square = pick(flat, table, line, code + p)
-            for g in range(1, groups):
-                square = pick_add(flat, table + g * size, line, code + p + g * step, square)
+        end = min(length, (block + 1) * BLOCK)
+        width = min(lanes, channels - tile * lanes)
+        place = (b * channels + tile * lanes) * length
+        for p in range(block * BLOCK, end, lanes):
+            table = tile * groups * rows * lanes
+            word = b * codes.shape[1] + p
+            square = pick(flat, table, line, word + starts[0])
+            for i in range(1, groups):
+                table += rows * lanes
+                square = pick_add(flat, table, line, word + starts[i], square)
             square = transpose(square)
-            if count == lanes and width == lanes:
-                store(flat_out, target + p, length, square)
+            if p + lanes <= end and width == lanes:
+                store(target, place + p, length, square)
             else:
-                store(scratch, tile, lanes, square)
-                for c in range(width):
-                    for i in range(count):
-                        flat_out[target + c * length + p + i] = scratch[tile + c * lanes + i]
-            p += lanes
+                store(rest, 0, lanes, square)
+                for o in range(width):
+                    for i in range(min(lanes, end - p)):
+                        target[place + o * length + p + i] = rest[o * lanes + i]
 
 
 @njit(nogil=True, cache=True)
-def gather_rows(start, stop, codes, grad, partial, biases, stride, step, lanes, group, base, shares):
-    # partial (shares, taps, base-1, out'), biases (shares, out')
+def gather_rows(start, stop, codes, starts, grad, partial, biases, group):
+    """partial[share, tap, digit, o] = the sum of grad over the words with this digit; rows (tile, share).
+
+    partial (shares, taps, base, tiles, lanes), biases (shares, tiles, lanes).
+    """
     batch, channels, length = grad.shape
-    tiles = (channels + lanes - 1) // lanes
-    blocks = (length + BLOCK - 1) // BLOCK
-    size = base**group * lanes
-    taps = partial.shape[1]
+    shares, taps, base, tiles, lanes = partial.shape
     groups = taps // group
-    scratch = np.empty(lanes * (lanes + 1), grad.dtype)
-    tile = (-(scratch.ctypes.data // scratch.itemsize)) % lanes
-    room = np.empty(groups * size + lanes, grad.dtype)
-    skew = (-(room.ctypes.data // room.itemsize)) % lanes
-    sums = room[skew : skew + groups * size]
-    line = codes.reshape(-1)
-    source = grad.reshape(-1)
-    spots = batch * blocks
+    rows = base**group
+    blocks = (length + BLOCK - 1) // BLOCK
+    line, source, target, totals = (
+        codes.reshape(-1),
+        grad.reshape(-1),
+        partial.reshape(-1),
+        biases.reshape(-1),
+    )
+    rest = np.empty(lanes * lanes, grad.dtype)
+    room = np.empty((groups * rows + 1) * lanes, grad.dtype)
+    sums = room[-(room.ctypes.data // room.itemsize) % lanes :]  # rows that begin with a cache line
     for row in range(start, stop):
-        t, share = divmod(row, shares)
-        o = t * lanes
-        width = min(lanes, channels - o)
+        tile, share = divmod(row, shares)
+        width = min(lanes, channels - tile * lanes)
         sums[:] = 0
-        scratch[:] = 0
-        for spot in range(spots * share // shares, spots * (share + 1) // shares):
+        for spot in range(batch * blocks * share // shares, batch * blocks * (share + 1) // shares):
             b, block = divmod(spot, blocks)
             end = min(length, (block + 1) * BLOCK)
-            origin = (b * channels + o) * length
-            code = b * codes.shape[1]
+            place = (b * channels + tile * lanes) * length
             for p in range(block * BLOCK, end, lanes):
-                count = min(lanes, end - p)
-                if count == lanes and width == lanes:
-                    square = load(source, origin + p, length)
+                if p + lanes <= end and width == lanes:
+                    prefetch(source, place + p + AHEAD * lanes, length)
+                    square = load(source, place + p, length)
                 else:
-                    scratch[:] = 0
-                    for c in range(width):
-                        for i in range(count):
-                            scratch[tile + c * lanes + i] = source[origin + c * length + p + i]
-                    square = load(scratch, tile, lanes)
+                    rest[:] = 0
+                    for o in range(width):
+                        for i in range(min(lanes, end - p)):
+                            rest[o * lanes + i] = source[place + o * length + p + i]
+                    square = load(rest, 0, lanes)
                 square = transpose(square)
-                for g in range(groups):
-                    drop_add(sums, g * size, line, code + p + g * step, square)
-        for g in range(groups):
-            table = sums[g * size : (g + 1) * size]
-            half = size
-            for j in range(group - 1, -1, -1):
-                half //= base
-                weight = partial[share, g * group + j]
-                for d in range(base):
-                    for r in range(0, half, lanes):
-                        for c in range(lanes):
-                            if d < base - 1:
-                                weight[d, o + c] += table[d * half + r + c]
-                            if d > 0:
-                                table[r + c] += table[d * half + r + c]
-            if g == 0:
-                for c in range(lanes):
-                    biases[share, o + c] = table[c]
-
-
-def out_length(length, k, stride, padding, dilation):
-    return (length + 2 * padding - dilation * (k - 1) - 1) // stride + 1
-
-
-def codes_of(tokens, channels, count, group, dilation, padding, lanes):
-    codes = np.empty((tokens.shape[0], count), np.uint32)
-    parallel(code_rows, len(codes), tokens.numpy(), codes, channels, group, dilation, padding, lanes, grain=64)
-    return codes
-
-
-def forward(tokens, weight, bias=None, stride=1, padding=0, dilation=1, group=3, order=0):
-    out_channels, channels, k = weight.shape
-    lanes = 64 // weight.element_size()
-    length = out_length(tokens.shape[1], k, stride, padding, dilation)
-    groups = -(-k // group)
-    tiles = -(-out_channels // lanes)
-    step = group * dilation
-    codes = codes_of(tokens, channels, (length - 1) * stride + (groups - 1) * step + 1 + lanes, group, dilation, padding, lanes)
-    columns = weight.new_zeros(groups * group, channels, tiles * lanes)
-    columns[:k, :, :out_channels] = weight.detach().permute(2, 1, 0)
-    b = weight.new_zeros(tiles * lanes)
-    if bias is not None:
-        b[:out_channels] = bias.detach()
-    tables = weight.new_empty(tiles, groups, (channels + 1) ** group * lanes)
-    parallel(table_rows, tiles * groups, columns.numpy(), b.numpy(), tables.numpy(), group, channels, grain=64)
-    out = weight.new_empty(len(tokens), out_channels, length)
-    huge(out)
-    blocks = -(-length // BLOCK)
-    parallel(forward_rows, tiles * blocks * len(tokens), codes, tables.numpy(), out.numpy(), stride, step, lanes, order, grain=1)
-    return out
-
-
-def backward(tokens, grad, channels, k, stride=1, padding=0, dilation=1, group=3):
-    out_channels, length = grad.shape[1:]
-    lanes = 64 // grad.element_size()
-    groups = -(-k // group)
-    tiles = -(-out_channels // lanes)
-    step = group * dilation
-    codes = codes_of(tokens, channels, (length - 1) * stride + (groups - 1) * step + 1 + lanes, group, dilation, padding, lanes)
-    shares = 4
-    partial = grad.new_zeros(shares, groups * group, channels, tiles * lanes)
-    biases = grad.new_zeros(shares, tiles * lanes)
-    parallel(gather_rows, tiles * shares, codes, grad.detach().numpy(), partial.numpy(), biases.numpy(), stride, step, lanes, group, channels + 1, shares, grain=1)
-    return partial.sum(0)[:k, :, :out_channels].permute(2, 1, 0).contiguous(), biases.sum(0)[:out_channels]
-
-
-import ctypes
-libc = ctypes.CDLL(None)
-def huge(t):
-    n = t.numel() * t.element_size()
-    if n < 1 << 22: return
-    a = -(-t.data_ptr() // 4096) * 4096
-    libc.madvise(ctypes.c_void_p(a), ctypes.c_size_t((t.data_ptr() + n - a) // 4096 * 4096), 14)
+                word = b * codes.shape[1] + p
+                for i in range(groups):
+                    drop_add(sums, i * rows * lanes, line, word + starts[i], square)
+        for i in range(groups):
+            place = (share * taps + i * group) * base * tiles * lanes + tile * lanes
+            fold(sums, i * rows * lanes, base, group, target, place, tiles * lanes)
+        write(totals, (share * tiles + tile) * lanes, read(sums, 0))

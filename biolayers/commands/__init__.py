@@ -1,5 +1,6 @@
 """The commands `qbio train`, `qbio predict` and `qbio demo`; what is heavy loads when one of them runs."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,10 @@ def train(
     label_pattern: str | None = None,
     labels: Path | None = None,
     class_files: dict[str, Path] | None = None,
+    name_column: str | None = None,
+    label_column: str | None = None,
     alphabet: AlphabetName = "DNA",
-    pad_to: PositiveInt | None = None,
+    pad_to: Literal["longest"] | PositiveInt | None = None,
     model: str = "cnn",
     epochs: PositiveInt = 30,
     batch_size: PositiveInt = 64,
@@ -39,11 +42,13 @@ def train(
         fasta: The sequences.
         label_pattern: Regular expression whose first group is the class, searched in each header,
             such as 'class=([a-z]+)'.
-        labels: CSV or TSV table with a header, whose columns are the record's name and its class.
+        labels: CSV or TSV table of names and classes.
         class_files: One FASTA file per class instead of --fasta, as --class-files.donor d.fa
             --class-files.acceptor a.fa.
+        name_column: The table's column of names, if its header says neither name nor id.
+        label_column: The table's column of classes, if its header says neither label nor class.
         alphabet: The kind of sequence.
-        pad_to: Fill shorter sequences up to this length; without it all must have the same length.
+        pad_to: Fill shorter sequences up to this length, or to the longest; without it all must be equally long.
         model: cnn, hybrid (the same body with a quantum circuit as its head), or cnn+HEAD for a head that an
             installed package offers.
         epochs: Passes over the training part at most.
@@ -57,13 +62,14 @@ def train(
         out: Folder of the run, new or empty; by default the next free one in runs/.
         resume: Continue the run in this folder; every other option is taken from it, only --epochs may change.
     """
-    from biolayers import training
+    options = {name: value for name, value in locals().items() if name not in ("out", "resume")}
+    from biolayers.commands import training
 
-    options = {name: value for name, value in locals().items() if name not in ("resume", "out", "training")}
-    if resume is not None:
-        training.resume(resume, options, out=out)
-    else:
+    if resume is None:
         training.start(options, out=out)
+    else:
+        changed = {name: value for name, value in options.items() if value != _defaults()[name]}
+        training.resume(resume, changed, out=out)
 
 
 def predict(
@@ -88,11 +94,9 @@ def predict(
         batch_size: Records in one step.
         threads: CPU threads; by default PyTorch's choice.
     """
-    from biolayers import prediction
+    from biolayers.commands import prediction
 
-    count = prediction.predict(
-        checkpoint, fasta, out, force=force, batch_size=batch_size, threads=threads
-    )
+    count = prediction.predict(checkpoint, fasta, out, force=force, batch_size=batch_size, threads=threads)
     print(f"{count:,} predictions in {out}")
 
 
@@ -115,17 +119,17 @@ def demo(
         threads: CPU threads; by default PyTorch's choice.
         out: Folder of the run, new or empty; by default the next free one in runs/.
     """
-    from biolayers import training
+    from biolayers.commands import training
 
-    options = training.defaults() | {
-        fasta=example_file("splice_junctions.fa"),
-        label_pattern=r"class=(\w+)",
-        model=model,
-        epochs=epochs,
-        seed=seed,
-        threads=threads,
-        out=out if out is not None else _free_folder("demo"),
-    )
+    given = {"model": model, "epochs": epochs, "seed": seed, "threads": threads}
+    data = {"fasta": example_file("splice_junctions.fa"), "label_pattern": r"class=(\w+)"}
+    training.start({**_defaults(), **data, **given}, out=out, name="demo")
+
+
+def _defaults() -> dict[str, Any]:
+    """The options of `train`, each with its default."""
+    parameters = signature(train).parameters.values()
+    return {each.name: each.default for each in parameters if each.name not in ("out", "resume")}
 
 
 def example_file(name: str) -> Path:
@@ -138,7 +142,7 @@ def example_file(name: str) -> Path:
         >>> example_file("splice_junctions.fa").name
         'splice_junctions.fa'
     """
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     places = [package / "data" / name, package.parent / "examples" / "data" / name]
     for place in places:
         if place.is_file():

@@ -1,0 +1,51 @@
+"""From a checkpoint and a FASTA file to a table of predictions."""
+
+import csv
+from pathlib import Path
+
+import torch
+
+from biolayers import FastaDataset, models
+from biolayers.commands.training import ALPHABETS
+from shared.app.runs import fresh_file, model_weights, read_checkpoint
+from shared.errors import UserError
+
+
+def predict(
+    checkpoint: Path, fasta: Path, out: Path, *, force: bool, batch_size: int, threads: int | None
+) -> int:
+    """Write the table and return its number of rows; an error leaves what was at `out` as it was."""
+    if out.exists() and not force:
+        raise UserError(f"--out: {out} is there already; give another name, or --force to replace it")
+    if not out.parent.is_dir():
+        raise UserError(f"--out: there is no folder {out.parent}; make it first")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    content = read_checkpoint(checkpoint)
+    card = content["qbio"]
+    data = FastaDataset(
+        fasta,
+        unlabelled=True,
+        pad_to=card["length"] if card["padded"] else None,
+        alphabet=ALPHABETS[card["alphabet"]],
+    )
+    if data.width != card["length"]:
+        raise UserError(
+            f"{fasta}: expected sequences of {card['length']:,} letters, as the model was trained on, "
+            f"received {data.width:,}"
+        )
+    model = models.build(
+        card["model"], length=card["length"], classes=len(card["classes"]), letters=data.alphabet.channels
+    )
+    model.load_state_dict(model_weights(content))
+    model.eval()
+    with fresh_file(out) as file, torch.inference_mode():
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["name", "predicted", *(f"probability_{name}" for name in card["classes"])])
+        for start in range(0, len(data), batch_size):
+            places = range(start, min(start + batch_size, len(data)))
+            chances = model(data.batch(places)[0]).softmax(1)  # (b, classes)
+            for place, row in zip(places, chances.tolist(), strict=True):
+                best = max(range(len(row)), key=row.__getitem__)
+                table.writerow([data.name(place), card["classes"][best], *(f"{chance:.6f}" for chance in row)])
+    return len(data)

@@ -1,0 +1,168 @@
+"""k-mer tables: what lets a convolution over tokens add whole rows instead of multiplying by one-hot columns.
+
+The k taps are cut into groups of g. For each group a table holds, for every word of g tokens, the sum of the
+weights that this word selects, one row of output channels per word; so g multiply-adds over all channels
+become one addition. A word is a number in base `channels + 1`: the last digit stands for every token that
+selects nothing (N, IUPAC letters, PAD, and the padding at both ends). Rows of words that do not occur are never
+touched and stay out of the caches, so the extra digit is free.
+
+Output channels are handled in tiles of one SIMD line. Codes are rows of a table, counted in elements.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from biolayers.kernels.numba.simd import LINE_BYTES, add, read, write
+from shared.threads import parallel
+
+_L1, _L2 = 28 << 10, 768 << 10  # bytes that tables may take and still be found in a core's caches
+
+
+@dataclass(frozen=True)
+class Words:
+    """How the taps are cut, and the codes of all words of a batch.
+
+    Word i of output position p has the code `codes[b, starts[i] + p]`, for any stride and dilation.
+    """
+
+    group: int
+    codes: np.ndarray  # (b, n) uint32
+    starts: np.ndarray  # (groups,) int64
+
+    @property
+    def groups(self) -> int:
+        return len(self.starts)
+
+
+def choose_group(k: int, channels: int, positions: int, *, line: int, cycled: int, copies: int) -> int:
+    """The number of taps per table that costs least: visits of rows against the handling of whole tables.
+
+    A visit of a row is the dearer the more memory the rows in use take; the two slopes are measured.
+
+    Args:
+        k: taps.
+        channels: of the weight.
+        positions: output positions of the whole batch.
+        line: bytes of a row.
+        cycled: how many tiles are used by turns (1 where one is used up before the next).
+        copies: how often each table is built, emptied or folded.
+    """
+
+    def cost(group: int) -> float:
+        groups = -(-k // group)
+        touched = groups * min(channels**group, positions) * line
+        visit = 1.0 + 0.2 * _doublings(touched, _L1) + 0.5 * _doublings(touched * cycled, _L2)
+        return positions * groups * visit + copies * groups * (channels + 1) ** group
+
+    return min((g for g in range(1, min(k, 8) + 1) if g == 1 or (channels + 1) ** g <= 1 << 16), key=cost)
+
+
+def _doublings(size: int, room: int) -> float:
+    return math.log2(max(1.0, size / room))
+
+
+def words(
+    tokens: np.ndarray,
+    channels: int,
+    k: int,
+    length: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    *,
+    group: int,
+    lanes: int,
+) -> Words:
+    """Cut k taps into groups and find the code of every word that `length` output positions need."""
+    # Word i of position p starts at p * stride + first[i]: codes with one remainder by the stride lie side by side.
+    first = np.arange(-(-k // group), dtype=np.int64) * (group * dilation)
+    remainders, rank = np.unique(first % stride, return_inverse=True)
+    columns = int(first[-1]) // stride + length + lanes  # a last square may reach beyond the last position
+    codes = np.empty((len(tokens), len(remainders) * columns), np.uint32)
+    grain = max(1, (1 << 17) // codes.shape[1]) if codes.size else 1
+    parallel(
+        code_rows,
+        len(tokens),
+        tokens,
+        codes,
+        remainders,
+        channels,
+        group,
+        stride,
+        padding,
+        dilation,
+        lanes,
+        grain=grain,
+    )
+    return Words(group, codes, rank * columns + first // stride)
+
+
+@njit(nogil=True, cache=True)
+def code_rows(start, stop, tokens, codes, remainders, channels, group, stride, padding, dilation, lanes):
+    """codes[b, r * columns + x] = lanes * sum_t digit[x * stride + remainders[r] + t * dilation] * base^t."""
+    columns = codes.shape[1] // remainders.size
+    base = channels + 1
+    reach = (columns - 1) * stride + remainders[-1] + (group - 1) * dilation + 1
+    digits = np.full(reach, channels * lanes, np.uint32)
+    inside = max(0, min(tokens.shape[1], reach - padding))
+    for b in range(start, stop):
+        for i in range(inside):
+            digits[padding + i] = min(tokens[b, i], channels) * lanes
+        for r in range(remainders.size):
+            line = codes[b, r * columns : (r + 1) * columns]
+            line[:] = 0
+            power = np.uint32(1)
+            for t in range(group):
+                shifted = digits[remainders[r] + t * dilation :]
+                for x in range(columns):
+                    line[x] += shifted[x * stride] * power
+                power *= np.uint32(base)
+
+
+@njit(nogil=True, cache=True)
+def build_rows(start, stop, columns, bias, tables, group):
+    """Fill tables[t, i, code] = sum_j columns[i * group + j, digit_j(code)], the bias added in group 0.
+
+    columns (taps, base, out) with zeros for the last digit; bias (out,); tables (tiles, groups, rows, lanes).
+    """
+    _, groups, rows, lanes = tables.shape
+    base, width = columns.shape[1:]
+    flat = tables.reshape(-1)
+    weights = columns.reshape(-1)
+    for unit in range(start, stop):
+        t, i = divmod(unit, groups)
+        table = unit * rows * lanes
+        nothing = read(weights, (base - 1) * width)
+        write(flat, table, read(bias, t * lanes) if i == 0 else nothing)
+        size = lanes
+        for tap in range(i * group, (i + 1) * group):
+            for digit in range(base - 1, -1, -1):  # digit 0 last: it is added in place
+                weight = read(weights, (tap * base + digit) * width + t * lanes)
+                for row in range(0, size, lanes):
+                    write(flat, table + digit * size + row, add(read(flat, table + row), weight))
+            size *= base
+
+
+@njit(nogil=True, cache=True)
+def fold(sums, table, base, group, out, place, step):
+    """The adjoint of building one table: add up its rows by each digit of their code, leave the sum of all.
+
+    sums, flat, holds the table from element `table` on and is used up; the sum of digit d of tap j goes to
+    out, flat, at `place + (j * base + d) * step`; the sum of all rows is left in the first.
+    """
+    lanes = LINE_BYTES // out.itemsize
+    size = base**group * lanes
+    for j in range(group - 1, -1, -1):
+        size //= base
+        for digit in range(base):
+            total = read(sums, table + digit * size)
+            for row in range(lanes, size, lanes):
+                total = add(total, read(sums, table + digit * size + row))
+            write(out, place + (j * base + digit) * step, total)
+        for digit in range(1, base):
+            for row in range(0, size, lanes):
+                both = add(read(sums, table + row), read(sums, table + digit * size + row))
+                write(sums, table + row, both)

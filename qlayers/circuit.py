@@ -1,0 +1,199 @@
+"""The noun: a quantum circuit with symbolic angles and the expectation values it returns, as plain data."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import NamedTuple
+
+from qlayers.expressions import Row
+from qlayers.gates import gate
+from shared.errors import UserError
+
+
+class Operation(NamedTuple):
+    """A gate of `qlayers.gates` on wires, its parameters being numbers of the circuit's `nodes`."""
+
+    gate: str
+    wires: tuple[int | str, ...]
+    parameters: tuple[int, ...] = ()
+
+
+class Term(NamedTuple):
+    """coefficient * word: the number of a node, and ((letter, wire), ...), empty for the identity."""
+
+    coefficient: int
+    word: tuple[tuple[str, int | str], ...]
+
+
+@dataclass(frozen=True, repr=False)
+class Circuit:
+    """Gates with angles that are expressions of input features and weights, and the observables measured.
+
+    Circuits compare, hash, pickle and copy as plain data; nothing of PennyLane is inside. `str(circuit)` is a text
+    that `Circuit.parse` reads back (the format is described in `qlayers.text`).
+
+    Attributes:
+        wires: labels in order; the first is the most significant bit of a basis state.
+        features: the number of input features of a sample.
+        weights: ((name, shape), ...).
+        nodes: the expressions, a table of `qlayers.expressions`.
+        operations: the gates in order of application.
+        observables: for each output a sum of terms.
+        single: whether the one output is returned bare, without a dimension of its own.
+
+    Example:
+        >>> circuit = Circuit.parse('''
+        ...     wires 0 1
+        ...     features 2
+        ...     weights w(2)
+        ...     RX(x0) 0
+        ...     RY(w[1]*x1) 1
+        ...     CNOT 0 1
+        ...     expval Z(0)
+        ...     expval 0.5*X(0)@Z(1)
+        ... ''')
+        >>> print(circuit.draw())
+        0: ──RX(x0)──────╭●─┤ <Z>
+        1: ──RY(w[1]*x1)─╰X─┤
+        returns <Z(0)>, 0.5*<X(0)@Z(1)>
+        >>> Circuit.parse(str(circuit)) == circuit
+        True
+    """
+
+    wires: tuple[int | str, ...]
+    features: int
+    weights: tuple[tuple[str, tuple[int, ...]], ...]
+    nodes: tuple[Row, ...]
+    operations: tuple[Operation, ...]
+    observables: tuple[tuple[Term, ...], ...]
+    single: bool = False
+
+    @classmethod
+    def from_function(
+        cls,
+        function: Callable,
+        weight_shapes: Mapping[str, int | tuple[int, ...]],
+        *,
+        features: int | None = None,
+        input_arg: str = "inputs",
+    ) -> "Circuit":
+        """The circuit of a PennyLane QNode or quantum function.
+
+        Args:
+            function: has an argument `input_arg` for the data; every other argument is a weight.
+            weight_shapes: weight name -> shape, as for `QuantumLayer`.
+            features: the number of input features; default: judged by what the function accepts.
+            input_arg: the name of the data argument.
+
+        Raises:
+            UserError: the circuit cannot be run, or depends on the values of inputs or weights.
+
+        Example:
+            >>> import pennylane as qml
+            >>> def function(inputs, w):
+            ...     qml.AngleEmbedding(inputs, wires=range(2))
+            ...     qml.CRY(w, wires=[0, 1])
+            ...     return qml.expval(qml.Z(1))
+            >>> Circuit.from_function(function, {"w": ()})
+            Circuit(2 wires, 3 gates, 1 output; 2 features, weights w())
+        """
+        from qlayers.capture import QuantumFunction, capture, guess_features
+        from qlayers.trace import ValueNeeded
+
+        wanted = QuantumFunction(function, shapes_of(weight_shapes), input_arg=input_arg)
+        found = features if features is not None else guess_features(wanted) or 1
+        try:
+            return capture(wanted, found)
+        except ValueNeeded as error:
+            raise UserError(
+                f"The circuit of {wanted.name} is not fixed: {error}. A QuantumLayer runs such a function by calling "
+                "it at each forward; for a Circuit, write it with torch.where and without Python numbers from tensors."
+            ) from None
+
+    @classmethod
+    def parse(cls, text: str) -> "Circuit":
+        """The circuit that a text describes; see `qlayers.text` for the format."""
+        from qlayers.text import parse
+
+        return parse(text)
+
+    def __post_init__(self):
+        known = set(self.wires)
+        if len(known) != len(self.wires):
+            raise UserError(f"Wires must differ from each other, these do not: {list(self.wires)}.")
+        for operation in self.operations:
+            found = gate(operation.gate, len(operation.wires))
+            if found is None:
+                raise UserError(
+                    f"No gate {operation.gate!r} on {len(operation.wires)} wires is known; see qlayers.gates."
+                )
+            if found.parameters != len(operation.parameters):
+                raise UserError(
+                    f"{operation.gate} takes {found.parameters} parameters, {len(operation.parameters)} are given."
+                )
+            self._check_wires(operation.gate, operation.wires, known)
+        for term in (term for terms in self.observables for term in terms):
+            self._check_wires("an observable", tuple(wire for _, wire in term.word), known)
+        if self.single and len(self.observables) != 1:
+            raise UserError(f"A single output is wanted, {len(self.observables)} observables are given.")
+
+    def _check_wires(self, what: str, wires: tuple, known: set) -> None:
+        if len(set(wires)) != len(wires) or not known.issuperset(wires):
+            raise UserError(
+                f"{what} acts on wires {list(wires)}; expected different ones of the circuit's {list(self.wires)}."
+            )
+
+    @cached_property
+    def _text(self) -> str:
+        from qlayers.text import to_text
+
+        return to_text(self)
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        weights = ", ".join(f"{name}({','.join(map(str, shape))})" for name, shape in self.weights)
+        counts = [(len(self.wires), "wire"), (len(self.operations), "gate"), (len(self.observables), "output")]
+        first = ", ".join(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in counts)
+        features = f"{self.features} feature{'' if self.features == 1 else 's'}"
+        return f"Circuit({first}; {features}{', weights ' + weights if weights else ''})"
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+    @property
+    def features_used(self) -> int:
+        """How many features a sample must have at least: one more than the highest that an angle depends on."""
+        return 1 + max((row[1] for row in self.nodes if row[0] == "input"), default=-1)
+
+    def draw(self, *, width: int = 100) -> str:
+        """A drawing in text, wrapped at `width` columns; angles are symbolic (x0 is feature 0 of the sample)."""
+        from qlayers.draw import draw
+
+        return draw(self, width=width)
+
+    def plan(self):
+        """The circuit as Pauli rotations and measured words, see `qlayers.plan.Plan`."""
+        from qlayers.plan import plan_of
+
+        return plan_of(self)
+
+
+def shapes_of(weight_shapes: Mapping[str, int | tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Shapes as tuples; an int n is (n,), and 1 is () as in PennyLane's TorchLayer.
+
+    >>> shapes_of({"a": 3, "b": (2, 3), "c": 1, "d": ()})
+    {'a': (3,), 'b': (2, 3), 'c': (), 'd': ()}
+    """
+    shapes = {}
+    for name, size in weight_shapes.items():
+        try:
+            shape = tuple(int(n) for n in size) if hasattr(size, "__iter__") else () if size == 1 else (int(size),)
+        except (TypeError, ValueError):
+            raise UserError(f"The shape of weight {name!r} must be an int or a tuple of ints, not {size!r}.") from None
+        if prod(shape) < 0 or any(n < 0 for n in shape):
+            raise UserError(f"The shape of weight {name!r} must not be negative, it is {shape}.")
+        shapes[name] = shape
+    return shapes
