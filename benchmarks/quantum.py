@@ -5,7 +5,7 @@ inputs and weights. Every system runs in a process and an environment of its own
 values and gradients, then they are timed in turn (A B C A B C ...), and each ratio compares neighbours of one
 round.
 
-    python benchmarks/quantum.py [--write] [--rounds N] [--cases 4,2,256 ...] [--only NAME ...]
+    python benchmarks/quantum.py [--write] [--rounds N] [--cases 4,2,256 ...]
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 import record
 from systems import Process, System
 
-OURS = System("qlayers.QuantumLayer", "ours.py", ("torch", "numba", "pennylane"))
+OURS = System("qlayers", "ours.py", ("torch", "numba", "pennylane"))
 
 # To add a peer: benchmarks/peers/NAME.txt, benchmarks/workers/NAME_layer.py, and a row here.
 PEERS = (
@@ -40,7 +40,9 @@ PEERS = (
     ),
 )
 
+TITLE = "Quantum layers: one training step, float32"
 CASES = ((4, 2, 256), (8, 3, 64), (10, 3, 64))  # wires, layers, batch
+HEAD = ["wires, layers, batch", "system", "step, median", "least", "ours faster", "in rounds", "first call"]
 THREADS = 2
 TOLERANCE = 1e-5  # of values, and of gradients relative to the largest
 BURST_SECONDS = 0.2  # how long one system runs before the next has its turn; a slow one makes one step
@@ -57,33 +59,35 @@ class Timing:
 def main() -> None:
     options = _options()
     rows: list[dict[str, Any]] = []
+    bystanders = record.Bystanders()
     with ExitStack() as stack:
-        systems = [
-            OURS,
-            *(peer for peer in PEERS if not options.only or any(o in peer.name for o in options.only)),
-        ]
-        processes = [stack.enter_context(Process(system, threads=THREADS)) for system in systems]
+        processes = [stack.enter_context(Process(system, threads=THREADS)) for system in (OURS, *PEERS)]
         machine = record.machine(THREADS)
         versions = {p.system.name: p.ask("versions", packages=list(p.system.packages)) for p in processes}
         for wires, layers, batch in options.cases:
             timings = measure(processes, make_case(wires, layers, batch), options.rounds)
             rows += [row((wires, layers, batch), name, timings) for name in timings]
+    others = bystanders.share()
     fresh = first_call_without_cache(CASES[0])
-    table = [
-        ["wires, layers, batch", "system", "step, median", "ours is faster by", "in rounds", "first call"]
-    ]
-    table += [_cells(r) for r in rows]
+    table = [HEAD, *map(_cells, rows)]
     notes = [
         machine,
+        record.quietness(others),
         *(f"{name}: {', '.join(f'{k} {v}' for k, v in found.items())}" for name, found in versions.items()),
         f"Values and gradients of all systems agree to {TOLERANCE:g}.",
         "The first call builds the layer and makes one step; our kernels come compiled from a cache on disk. "
         f"With an empty cache, as once after an installation, it took {fresh:.1f} s at {CASES[0]}.",
     ]
-    record.show("Quantum layers: one training step, float32", table, notes, "make bench")
+    record.show(TITLE, table, notes, "make bench")
     if options.write:
-        content = {"machine": machine, "versions": versions, "rows": rows, "first_call_without_cache": fresh}
-        record.write("quantum", "Quantum layers: one training step, float32", table, notes, content)
+        content = {
+            "machine": machine,
+            "others_share": others,
+            "versions": versions,
+            "rows": rows,
+            "first_call_without_cache": fresh,
+        }
+        record.write("quantum", TITLE, table, notes, content)
 
 
 def make_case(wires: int, layers: int, batch: int) -> dict[str, Any]:
@@ -108,12 +112,7 @@ def measure(processes: list[Process], case: dict[str, Any], rounds: int) -> dict
     answers = [p.ask("prepare", case={**case, **p.system.options}) for p in processes]
     for process, answer in zip(processes[1:], answers[1:], strict=True):
         check_agreement(process.system.name, answer, answers[0])
-    bursts = [max(1, round(BURST_SECONDS / p.ask("run", steps=1)["seconds"])) for p in processes]
-    # The second guess is made warm: the first step of a small circuit says little about the next.
-    bursts = [
-        max(1, round(BURST_SECONDS * n / p.ask("run", steps=n)["seconds"]))
-        for p, n in zip(processes, bursts, strict=True)
-    ]
+    bursts = [burst_of(process) for process in processes]
     steps: list[list[float]] = [[] for _ in processes]
     for _ in range(rounds):
         for process, burst, found in zip(processes, bursts, steps, strict=True):
@@ -122,6 +121,15 @@ def measure(processes: list[Process], case: dict[str, Any], rounds: int) -> dict
         p.system.name: Timing(answer["seconds"], found)
         for p, answer, found in zip(processes, answers, steps, strict=True)
     }
+
+
+def burst_of(process: Process) -> int:
+    """How many steps fill `BURST_SECONDS`, found warm: the first steps of a small circuit are slow."""
+    steps, burst = 0, 1
+    while burst > 1.5 * steps:
+        steps = burst
+        burst = max(1, round(BURST_SECONDS * steps / process.ask("run", steps=steps)["seconds"]))
+    return burst
 
 
 def check_agreement(name: str, found: dict[str, Any], ours: dict[str, Any]) -> None:
@@ -157,6 +165,7 @@ def row(case: tuple[int, int, int], name: str, timings: dict[str, Timing]) -> di
         "case": list(case),
         "system": name,
         "median_ms": 1e3 * median(timing.steps),
+        "least_ms": 1e3 * min(timing.steps),
         "steps_ms": [1e3 * step for step in timing.steps],
         "ratio": median(ratios),
         "ratios": ratios,
@@ -170,11 +179,16 @@ def _cells(found: dict[str, Any]) -> list[str]:
     return [
         ", ".join(map(str, found["case"])),
         found["system"],
-        f"{found['median_ms']:.3g} ms",
+        _milliseconds(found["median_ms"]),
+        _milliseconds(found["least_ms"]),
         "" if ours else f"{found['ratio']:.1f}x",
         "" if ours else f"{min(ratios):.1f} to {max(ratios):.1f}",
         f"{found['first_call_s']:.2f} s",
     ]
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.3g} ms" if value < 1000 else f"{value:,.0f} ms"
 
 
 def _flat(values: Any) -> list[float]:
@@ -186,9 +200,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/quantum.md and .json")
     parser.add_argument("--rounds", type=int, default=7, help="how often each system has its turn")
     parser.add_argument("--cases", nargs="+", type=_case, default=CASES, metavar="WIRES,LAYERS,BATCH")
-    parser.add_argument(
-        "--only", nargs="+", metavar="TEXT", help="only peers whose name contains one of these"
-    )
     return parser.parse_args()
 
 

@@ -3,12 +3,17 @@
 import json
 import os
 import platform
+import re
+import sys
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+QUIET = 0.1  # the share of the machine that others may take before a figure stops to count
+DISMISSED = "THESE FIGURES DO NOT COUNT"
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
@@ -16,11 +21,48 @@ README = ROOT / "README.md"
 
 def machine(threads: int) -> str:
     """The machine that a measurement ran on, in one line."""
-    busy = os.getloadavg()[0]
     return (
-        f"{_processor()}, {os.cpu_count()} cores, {threads} threads, load {busy:.1f} at the start, "
+        f"{_processor()}, {os.cpu_count()} cores, {threads} threads, "
         f"{platform.system()}, Python {platform.python_version()}"
     )
+
+
+class Bystanders:
+    """How much of the machine other processes (and other guests of its host) take while we measure.
+
+    Threads that wait for each other suffer far more from company than the share tells: on two busy cores a
+    step of a peer can take ten times as long. So a measurement says how quiet the machine was.
+    """
+
+    def __init__(self) -> None:
+        self._start, self._all, self._own = perf_counter(), _busy_seconds(), _own_seconds()
+
+    def share(self) -> float:
+        """The share since the start, 0 to 1; ask when all workers have ended. 0 without a /proc/stat."""
+        capacity = (perf_counter() - self._start) * (os.cpu_count() or 1)
+        others = (_busy_seconds() - self._all) - (_own_seconds() - self._own)
+        return min(1.0, max(0.0, others / capacity))
+
+
+def _busy_seconds() -> float:
+    try:
+        user, nice, system, _, _, irq, softirq, steal = map(
+            int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        )
+    except OSError:
+        return 0.0
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def quietness(share: float) -> str:
+    """The note on how quiet the machine was."""
+    verdict = "" if share <= QUIET else f" {DISMISSED}: measure again on a quiet machine."
+    return f"Other work took {share:.0%} of the machine meanwhile.{verdict}"
 
 
 def _processor() -> str:
@@ -35,7 +77,7 @@ def _processor() -> str:
 
 def show(title: str, table: list[list[str]], notes: list[str], command: str) -> None:
     """Print a table (its first row is the head) and its notes."""
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     pretty = Table(title=title, caption="\n".join([*notes, f"Again: {command}"]), caption_justify="left")
     for i, name in enumerate(table[0]):
         pretty.add_column(name, justify="left" if i < 2 else "right")
@@ -45,13 +87,21 @@ def show(title: str, table: list[list[str]], notes: list[str], command: str) -> 
 
 
 def write(name: str, title: str, table: list[list[str]], notes: list[str], content: dict[str, Any]) -> None:
-    """Keep a result as `results/NAME.md` and `.json`, and put its table where the README asks for it."""
+    """Keep a result as `results/NAME.md` (the table and its notes) and `.json` (every measurement)."""
     RESULTS.mkdir(exist_ok=True)
-    rows = markdown(table)
-    text = f"# {title}\n\n{rows}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n\nAgain: `make bench`\n"
-    (RESULTS / f"{name}.md").write_text(text)
+    listed = "\n".join(f"- {note}" for note in notes)
+    (RESULTS / f"{name}.md").write_text(
+        f"# {title}\n\n{markdown(table)}\n\n{listed}\n\nAgain: `make bench`\n"
+    )
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-    README.write_text(filled(README.read_text(), name, rows))
+
+
+def to_readme(name: str) -> None:
+    """Put the first table of `results/NAME.md` where the README asks for it, if its figures count."""
+    text = (RESULTS / f"{name}.md").read_text()
+    table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    if table and DISMISSED not in text:
+        README.write_text(filled(README.read_text(), name, table[0].rstrip()))
 
 
 def markdown(table: list[list[str]]) -> str:

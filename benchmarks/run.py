@@ -1,24 +1,33 @@
 """Run every benchmark in turn: `make bench`, or `python benchmarks/run.py [--write]`.
 
-Each is a script of its own that takes `--write`, so that none inherits the other's threads or memory.
+Each is a script of its own that takes `--write`, so that none inherits the other's threads or memory. With
+`--write` the tables of a quiet machine also go into the README.
 """
 
 import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("imports.py", "quantum.py", "token_conv1d.py")
+import record
+
+BENCHMARKS = ("imports", "quantum", "token_conv1d")
 
 
 def main() -> int:
-    failed = []
-    for script in SCRIPTS:
-        path = Path(__file__).parent / script
-        if subprocess.run([sys.executable, str(path), *sys.argv[1:]]).returncode:
-            failed.append(script)
+    failed = [name for name in BENCHMARKS if not run(name, sys.argv[1:])]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def run(name: str, options: list[str]) -> bool:
+    """Whether the benchmark came to its end."""
+    script = Path(__file__).parent / f"{name}.py"
+    if subprocess.run([sys.executable, str(script), *options]).returncode:
+        return False
+    if "--write" in options:
+        record.to_readme(name)
+    return True
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ class Alphabet:
         for letter, meaning in self.codes:
             if not set(meaning) <= set(self.letters):
                 raise UserError(
-                    f"Alphabet: expected code {letter!r} to mean letters of {self.letters}, received {meaning!r}"
+                    f"Alphabet: expected code {letter!r} for some of {self.letters}, received {meaning!r}"
                 )
             if frozenset(partner[plain] for plain in meaning) not in meanings:
                 raise UserError(
@@ -148,7 +148,7 @@ class Alphabet:
         """How many tokens there are, `PAD` apart."""
         return len(self._symbols)
 
-    @property
+    @cached_property
     def _symbols(self) -> str:
         return self.letters + self.unknown + "".join(letter for letter, _ in self.codes) + self.gap
 

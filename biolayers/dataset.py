@@ -74,6 +74,10 @@ class FastaDataset(Dataset[tuple[Tensor, int]]):
     ):
         per_class = isinstance(path, Mapping)
         _one_source(per_class, label_pattern, labels, unlabelled)
+        if (name_column or label_column) and (labels is None or isinstance(labels, Mapping)):
+            raise FastaError(
+                "FastaDataset: name_column and label_column belong to a table of labels; give labels="
+            )
         self.alphabet = alphabet
         paths = list(path.values()) if isinstance(path, Mapping) else [path]
         if not paths:
@@ -170,7 +174,7 @@ class FastaDataset(Dataset[tuple[Tensor, int]]):
         if len(self.files) == 1:
             return self._fetch(0, chosen)
         out = torch.empty((len(chosen), self.width), dtype=torch.uint8)
-        for i in np.unique(self._file[chosen]):
+        for i in np.unique(self._file[chosen]).tolist():
             places = np.flatnonzero(self._file[chosen] == i)
             out[torch.from_numpy(places)] = self._fetch(i, chosen[places])
         return out
@@ -231,6 +235,6 @@ def _one_source(per_class: bool, label_pattern: str | None, labels: object, unla
     if len(chosen) != 1:
         raise FastaError(
             f"FastaDataset: expected one source of labels, received {' and '.join(chosen) or 'none'}; "
-            "give label_pattern= for labels in the headers, labels= for a table, a mapping from class to file, "
+            "give label_pattern= for labels in the headers, labels= for a table, a mapping of class to file, "
             "or unlabelled=True"
         )

@@ -18,8 +18,6 @@ from biolayers.fai import Index, index_of, line_number, spans
 from biolayers.policy import LetterCounts
 from shared.threads import parallel
 
-Interval = tuple[str, int, int] | tuple[str, int, int, str]
-
 _SHARE = 400_000  # letters that one thread fetches in about 0.2 ms
 
 
@@ -140,11 +138,11 @@ class Fasta:
         total = int(self._index.lengths.sum())
         return f"Fasta({self.path!r}: {len(self):,} records, {total:,} letters, {self.alphabet})"
 
-    def ids(self, names: Iterable[str]) -> np.ndarray:
+    def ids(self, names: Iterable[Any]) -> np.ndarray:
         """The numbers of named records, for `fetch_arrays`: (n,) int64."""
         return np.array([self._id(name) for name in names], np.int64)
 
-    def _id(self, name: str) -> int:
+    def _id(self, name: object) -> int:
         try:
             return self._ids[name]
         except (KeyError, TypeError):
@@ -196,7 +194,7 @@ class Fasta:
 
     # -- many intervals at once
 
-    def fetch(self, intervals: Sequence[Interval], *, pad: bool | int = False) -> Tensor:
+    def fetch(self, intervals: Iterable[tuple[Any, ...]], *, pad: bool | int = False) -> Tensor:
         """Read intervals into one matrix of tokens: (n, length) uint8.
 
         Args:

@@ -79,7 +79,7 @@ def from_table(
         name, label = _cells(path, line, row, columns or (0, 1))
         if name not in fasta:
             raise FastaError(
-                f"{path}, line {line}: expected the name of a record of {fasta.path}, received {name!r}"
+                f"{path}, line {line}: expected a record of {fasta.path}, received the name {name!r}"
             )
         if name in found:
             raise FastaError(

@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 import numpy as np
 import torch
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
 from biolayers.dataset import FastaDataset
 from shared.errors import UserError
@@ -101,7 +101,7 @@ def _assign(
 
 def _targets(class_sizes: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """How many samples of each class each part should get, at least one: (classes, parts) int64."""
-    rows = np.stack([_shared_out(size, shares) for size in class_sizes])
+    rows = np.stack([_shared_out(size, shares) for size in class_sizes.tolist()])
     for row in rows:
         while (row == 0).any() and row.max() > 1:
             row[row.argmax()] -= 1
@@ -138,7 +138,8 @@ def _fill_gaps(content: np.ndarray, part_of: np.ndarray, parts: int) -> None:
             if held[part]:
                 continue
             donors = members[part_of[members] == held.argmax()]
-            part_of[donors[content[donors].sum(1).argmin()]] = part
+            mixed, size = (content[donors] > 0).sum(1), content[donors].sum(1)
+            part_of[donors[np.lexsort((size, mixed))[0]]] = part
 
 
 @dataclass(frozen=True)
@@ -259,10 +260,10 @@ def _is_exact(group: DuplicateGroup, parts: int) -> bool:
     return False
 
 
-def _resolve(dataset: Part) -> tuple[FastaDataset, np.ndarray]:
+def _resolve(dataset: Dataset) -> tuple[FastaDataset, np.ndarray]:
     """The dataset below nested subsets, and which of its samples are meant."""
     if isinstance(dataset, Subset):
-        base, indices = _resolve(dataset.dataset)  # type: ignore[arg-type]
+        base, indices = _resolve(dataset.dataset)
         return base, indices[np.asarray(dataset.indices, np.int64)]
     if not isinstance(dataset, FastaDataset):
         raise UserError(f"expected a FastaDataset or a Subset of one, received {type(dataset).__name__}")

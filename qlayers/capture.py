@@ -55,6 +55,9 @@ class QuantumFunction:
         if self.qnode:
             self._check_qnode()
 
+    def __deepcopy__(self, memo: dict) -> "QuantumFunction":
+        return self  # nothing in it changes
+
     @property
     def name(self) -> str:
         plain = self.qnode.func if self.qnode else self.function

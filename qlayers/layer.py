@@ -4,18 +4,19 @@ import copy
 import math
 import pickle
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from qlayers.circuit import Circuit, shapes_of
-from qlayers.plan import PlanTables
+from qlayers.program import Captured
 from shared.errors import UserError
 
-HALVES = (torch.float16, torch.bfloat16)
-READY = (torch.float32, torch.float64)  # dtypes whose tables are made in advance, so that a compiler finds them
+if TYPE_CHECKING:
+    from qlayers.retrace import Retraced
 
+COMPUTED_AS = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 Init = Callable[[Tensor], Any] | Mapping[str, Callable[[Tensor], Any] | Tensor]
 
 
@@ -74,127 +75,59 @@ class QuantumLayer(nn.Module):
         input_arg: str = "inputs",
     ):
         super().__init__()
-        self._shapes = _weight_shapes(circuit, weight_shapes)
-        self._function, self._init_method, self._name = None, init_method, "circuit"
-        self._programs: dict[int, Any] = {}  # features -> Circuit or Retraced
-        self._tables: dict[tuple, PlanTables] = {}  # (features, device, dtype) -> tables
-        self._register(init_method)
+        self._shapes = _shapes(circuit, weight_shapes)
+        self._init_method = init_method
+        self._function, self._circuit = None, None
+        self._programs: dict[int, Captured | Retraced] = {}  # by number of features
         if isinstance(circuit, Circuit):
-            self._circuit = circuit
-            self._program(features or circuit.features)
+            self._circuit, self._name = circuit, "circuit"
+            self._program(circuit.features if features is None else features)
         else:
-            self._circuit = None
-            self._prepare(circuit, features, input_arg)
-        self._fill_tables()
-
-    def _prepare(self, function: Callable, features: int | None, input_arg: str) -> None:
-        from qlayers.capture import QuantumFunction, guess_features
-
-        with torch.device("cpu"):
-            self._function = QuantumFunction(function, self._shapes, input_arg=input_arg)
-            self._name = self._function.name
-            wanted = features if features is not None else guess_features(self._function)
-            if wanted is not None:
-                self._program(wanted)
-            else:  # it takes no number of features that was tried, or its circuit depends on values
-                self._try_program(len(self._function.device_wires) or 1)
-
-    def _try_program(self, features: int) -> None:
-        from qlayers.capture import capture
-        from qlayers.trace import ValueNeeded
-
-        try:
-            capture(self._function, features)
-        except (ValueNeeded, UserError) as error:
-            if isinstance(error, UserError):
-                raise
-            self._reason = str(error)
-        except Exception:  # the function's own, perhaps only for this number of features: the first input decides
-            return
-
-    # weights
-
-    def _register(self, init_method: Init | None) -> None:
+            self._take(circuit, features, input_arg)
         for name, shape in self._shapes.items():
             if name in self.__dict__ or hasattr(type(self), name):
-                raise UserError(
-                    f"A weight cannot be called {name!r}, a name that every layer uses; rename the argument."
-                )
+                raise UserError(f"A weight cannot be called {name!r}, as every layer has that; rename the argument.")
             self.register_parameter(name, nn.Parameter(_initial(init_method, name, shape)))
+
+    def _take(self, function: Callable, features: int | None, input_arg: str) -> None:
+        """Check the function and capture it for the number of features that it seems to want."""
+        from qlayers.capture import QuantumFunction, guess_features
+
+        self._function = QuantumFunction(function, self._shapes, input_arg=input_arg)
+        self._name = self._function.name
+        if features is not None:
+            self._program(features)
+            return
+        with torch.device("cpu"):
+            guess = guess_features(self._function)
+        try:
+            self._program(guess or len(self._function.device_wires) or 1)
+        except FeaturesError:  # it takes no number that was tried: the first input decides
+            return
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Fill the weights anew, by the `init_method` that the layer was made with."""
+        """Fill the weights anew, in the way that the layer was made with."""
         for name, shape in self._shapes.items():
             weight = getattr(self, name)
             weight.copy_(_initial(self._init_method, name, shape).to(weight))
 
-    # circuits
-
     @property
     def circuit(self) -> Circuit:
-        """The circuit, as captured for the last new number of features.
+        """The circuit, as captured for the latest new number of features.
 
         Raises:
             UserError: nothing is captured yet, or the circuit depends on values.
         """
         found = next(reversed(self._programs.values()), None)
-        if isinstance(found, Circuit):
-            return found
         if found is None:
             raise UserError(
                 f"The circuit of {self._name} is not known before the number of features is; pass features=, or call "
                 "the layer once."
             )
-        raise UserError(
-            f"{self._name} has no fixed circuit: {found.reason}, so it is called at each forward."
-        )
-
-    def _program(self, features: int):
-        """The circuit for so many features, captured at first use."""
-        if features not in self._programs:
-            self._programs[features] = self._capture(features)
-            if isinstance(self._programs[features], Circuit):
-                self._fill_tables()
-        return self._programs[features]
-
-    def _capture(self, features: int):
-        if torch.compiler.is_compiling():
-            raise UserError(
-                f"The layer has no circuit for {features} features yet, and cannot capture one while it is being "
-                f"compiled or exported; pass features={features} to QuantumLayer, or call it once before."
-            )
-        if self._circuit is not None:
-            if features < self._circuit.features_used:
-                raise UserError(
-                    f"The circuit uses {self._circuit.features_used} input features (x0 to "
-                    f"x{self._circuit.features_used - 1}), the inputs have {features} in their last dimension."
-                )
-            return self._circuit
-        if self._function is None:
-            raise UserError(
-                f"The layer was saved without its Python function and knows circuits for "
-                f"{sorted(self._programs)} features only, the inputs have {features}; build it anew from the function."
-            )
-        from qlayers.capture import capture
-        from qlayers.retrace import Retraced
-        from qlayers.trace import ValueNeeded
-
-        with torch.device("cpu"):
-            try:
-                try:
-                    return capture(self._function, features)
-                except ValueNeeded as error:
-                    return Retraced.of(self._function, features, str(error))
-            except UserError:
-                raise
-            except Exception as error:
-                raise UserError(
-                    f"The quantum function {self._name} fails for inputs with {features} features in the last "
-                    f"dimension: {error}"
-                ) from error
-
-    # running
+        if not isinstance(found, Captured):
+            raise UserError(f"{self._name} has no fixed circuit ({found.reason}): it is called at each forward.")
+        return found.circuit
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Expectation values (..., outputs), or (...) for one bare value, of inputs (..., features)."""
@@ -203,26 +136,135 @@ class QuantumLayer(nn.Module):
                 f"A QuantumLayer takes floating inputs of shape (..., features), not {inputs.dtype} of shape "
                 f"{tuple(inputs.shape)}; use inputs.float() or add a dimension."
             )
-        features = inputs.shape[-1]
-        program = self._programs.get(features) or self._program(features)
-        flat = inputs if inputs.ndim == 2 else inputs.reshape(math.prod(inputs.shape[:-1]), features)
-        out = self._run(program, flat, features)
+        shape = inputs.shape
+        program = self._programs.get(shape[-1])
+        if program is None:
+            program = self._program(shape[-1])
+        flat = inputs if len(shape) == 2 else inputs.reshape(math.prod(shape[:-1]), shape[-1])
+        out = _run(program, flat, [getattr(self, name) for name in program.names])  # (b, outputs)
         if out.dtype != inputs.dtype:
             out = out.to(inputs.dtype)
         if program.single:
             out = out.squeeze(-1)
-        return out if inputs.ndim == 2 else out.reshape(*inputs.shape[:-1], *out.shape[1:])
+        return out if len(shape) == 2 else out.reshape(*shape[:-1], *out.shape[1:])
 
-    def _run(self, program, inputs: Tensor, features: int) -> Tensor:
-        """(b, outputs) in the dtype of the computation, from (b, features)."""
-        if isinstance(program, Circuit):
-            tables = self._tables.get((features, inputs.device, inputs.dtype))
-            names = self._used[features]
-        else:
-            tables, names = None, tuple(self._shapes)
-        weights = [getattr(self, name) for name in names]
-        dtype = HALF_AS.get(inputs.dtype, inputs.dtype)
-        for weight in weights:
-            if weight.dtype != dtype:
-                dtype = torch.promote_types(dtype, HALF_AS.get(weight.dtype, weight.dtype))
-        ...
+    def _program(self, features: int) -> "Captured | Retraced":
+        """What runs inputs with so many features, made at first use."""
+        if features not in self._programs:
+            if torch.compiler.is_compiling():
+                raise UserError(
+                    f"The layer has no circuit for {features} features yet and cannot capture one while it is being "
+                    f"compiled or exported; pass features={features} to QuantumLayer, or call it once before."
+                )
+            with torch.device("cpu"):
+                self._programs[features] = self._make(features)
+        return self._programs[features]
+
+    def _make(self, features: int) -> "Captured | Retraced":
+        if self._circuit is not None:
+            return Captured.of(self._circuit, features)
+        if self._function is None:
+            raise UserError(
+                f"The layer was saved without its Python function and has circuits for {sorted(self._programs)} "
+                f"features only, the inputs have {features}; build it anew from the function."
+            )
+        from qlayers.capture import capture
+        from qlayers.retrace import Retraced
+        from qlayers.trace import ValueNeeded
+
+        try:
+            try:
+                return Captured.of(capture(self._function, features), features)
+            except ValueNeeded as error:
+                return Retraced.of(self._function, features, str(error))
+        except UserError:
+            raise
+        except Exception as error:
+            raise FeaturesError(
+                f"The quantum function {self._name} fails for inputs with {features} features (the size of their "
+                f"last dimension): {error}"
+            ) from error
+
+    def extra_repr(self) -> str:
+        """The circuit in numbers, and whether it is called anew at each forward."""
+        found = next(reversed(self._programs.values()), None)
+        if isinstance(found, Captured):
+            return f"{self._name}: {repr(found.circuit)[len('Circuit(') : -1]}"
+        if found is None:
+            return f"{self._name}: captured at the first call"
+        return f"{self._name}: called anew at each forward, since {found.reason}"
+
+    def __getstate__(self) -> dict:
+        """Without the Python function where it cannot be pickled: captured circuits need it no more."""
+        state = dict(self.__dict__)
+        for key in ("_function", "_init_method"):
+            if not _picklable(state[key]):
+                state[key] = None
+        fixed = all(isinstance(program, Captured) for program in self._programs.values())
+        if not fixed and state["_function"] is None:
+            raise UserError(
+                f"The layer calls {self._name} at each forward, and this function cannot be pickled; define it at the "
+                "top level of a module, or save the state_dict."
+            )
+        return state
+
+    def __deepcopy__(self, memo: dict) -> "QuantumLayer":
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        new.__dict__.update(copy.deepcopy(dict(self.__dict__), memo))
+        return new
+
+
+TorchLayer = QuantumLayer
+
+
+class FeaturesError(UserError):
+    """The quantum function fails for inputs with this number of features."""
+
+
+def _run(program: "Captured | Retraced", inputs: Tensor, weights: list[Tensor]) -> Tensor:
+    """(b, outputs) of (b, features), computed in the dtype that inputs and weights promote to."""
+    dtype = COMPUTED_AS.get(inputs.dtype, inputs.dtype)
+    for weight in weights:
+        if weight.dtype != dtype:
+            dtype = torch.promote_types(dtype, COMPUTED_AS.get(weight.dtype, weight.dtype))
+    if inputs.dtype != dtype:
+        inputs = inputs.to(dtype)
+    return program.run(inputs, [weight if weight.dtype == dtype else weight.to(dtype) for weight in weights])
+
+
+def _shapes(circuit: Callable | Circuit, weight_shapes: Mapping | None) -> dict[str, tuple[int, ...]]:
+    if not isinstance(circuit, Circuit):
+        if weight_shapes is None:
+            raise UserError("weight_shapes is needed with a quantum function: a mapping from weight names to shapes.")
+        return shapes_of(weight_shapes)
+    known = dict(circuit.weights)
+    if weight_shapes is not None and shapes_of(weight_shapes) != known:
+        raise UserError(f"The circuit's weights are {known}, but weight_shapes gives {dict(weight_shapes)}.")
+    return known
+
+
+def _initial(init_method: Init | None, name: str, shape: tuple[int, ...]) -> Tensor:
+    """The first value of a weight."""
+    init = init_method
+    if init is not None and not callable(init):
+        if name not in init:
+            raise UserError(f"init_method has no entry for weight {name!r}; it has {list(init)}.")
+        init = init[name]
+    if isinstance(init, Tensor):
+        if tuple(init.shape) != shape:
+            raise UserError(f"The tensor given for weight {name!r} has shape {tuple(init.shape)}, expected {shape}.")
+        return init.detach().clone()
+    empty = torch.empty(shape if shape else (1,))
+    with torch.no_grad():
+        filled = empty.uniform_(0, 2 * math.pi) if init is None else init(empty)
+    filled = empty if filled is None else filled.detach()
+    return filled if shape else filled[0].clone()
+
+
+def _picklable(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # pickle has no error of its own for all the ways in which it fails
+        return False
+    return True

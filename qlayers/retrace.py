@@ -4,7 +4,7 @@ Slower than a captured circuit by the time that PennyLane takes to build one, an
 become Pauli rotations, Clifford gates are absorbed, one op runs the whole batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,19 +48,25 @@ class Retraced:
         except Exception as of_batch:
             try:
                 by_sample = cls(function, reason, True, False)
-                by_sample.run(inputs, weights)
+                by_sample.run(inputs, list(weights.values()))
             except Exception:
                 raise of_batch from None
             return cls(function, reason, True, _single(function, inputs[0], weights))
         return cls(function, reason, False, _single(function, inputs, weights))
 
-    def run(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        """(b, outputs) from inputs (b, features) and the weights, all of one dtype."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The weights, in order."""
+        return tuple(self.function.shapes)
+
+    def run(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """(b, outputs) of inputs (b, features) and the weights `names`, all of one dtype."""
+        named = dict(zip(self.names, weights, strict=True))
         if len(inputs) == 0:
             return self.run(inputs.new_zeros(1, inputs.shape[1]), weights)[:0]
         if self.by_sample:
-            return torch.cat([_run(self.function, sample, weights) for sample in inputs.unbind(0)])
-        return _run(self.function, inputs, weights)
+            return torch.cat([_run(self.function, sample, named) for sample in inputs.unbind(0)])
+        return _run(self.function, inputs, named)
 
 
 def _single(function: QuantumFunction, inputs: Tensor, weights: Mapping[str, Tensor]) -> bool:

@@ -59,3 +59,17 @@ def test_results_go_to_their_place_in_the_readme(bench: SimpleNamespace) -> None
     assert once == f"see <!-- x -->\n{rows}\n<!-- /x --> here"
     assert bench.record.filled(once, "x", rows) == once
     assert bench.record.filled("no place", "x", rows) == "no place"
+
+
+@pytest.mark.parametrize(("others", "counts"), [(0.05, True), (0.5, False)])
+def test_only_figures_of_a_quiet_machine_reach_the_readme(
+    bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, others: float, counts: bool
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- x --><!-- /x -->")
+    monkeypatch.setattr(bench.record, "RESULTS", tmp_path)
+    monkeypatch.setattr(bench.record, "README", readme)
+    bench.record.write("x", "Title", [["a"], ["1"]], [bench.record.quietness(others)], {})
+    bench.record.to_readme("x")
+    assert ("| 1 |" in readme.read_text()) is counts
+    assert "| 1 |" in (tmp_path / "x.md").read_text()

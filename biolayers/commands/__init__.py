@@ -4,8 +4,6 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-
 from shared.errors import UserError
 
 AlphabetName = Literal["DNA", "RNA", "PROTEIN"]
@@ -20,16 +18,16 @@ def train(
     name_column: str | None = None,
     label_column: str | None = None,
     alphabet: AlphabetName = "DNA",
-    pad_to: Literal["longest"] | PositiveInt | None = None,
+    pad_to: Literal["longest"] | int | None = None,
     model: str = "cnn",
-    epochs: PositiveInt = 30,
-    batch_size: PositiveInt = 64,
-    lr: PositiveFloat = 3e-3,
-    weight_decay: NonNegativeFloat = 1e-2,
-    patience: PositiveInt = 10,
-    seed: NonNegativeInt = 0,
-    workers: NonNegativeInt = 0,
-    threads: PositiveInt | None = None,
+    epochs: int = 30,
+    batch_size: int = 64,
+    lr: float = 3e-3,
+    weight_decay: float = 1e-2,
+    patience: int = 10,
+    seed: int = 0,
+    workers: int = 0,
+    threads: int | None = None,
     out: Path | None = None,
     resume: Path | None = None,
 ) -> None:
@@ -78,8 +76,8 @@ def predict(
     fasta: Path,
     out: Path = Path("predictions.csv"),
     force: bool = False,
-    batch_size: PositiveInt = 1024,
-    threads: PositiveInt | None = None,
+    batch_size: int = 1024,
+    threads: int | None = None,
 ) -> None:
     """Classify the sequences of a FASTA file with a trained model.
 
@@ -103,9 +101,9 @@ def predict(
 def demo(
     *,
     model: str = "hybrid",
-    epochs: PositiveInt = 30,
-    seed: NonNegativeInt = 0,
-    threads: PositiveInt | None = None,
+    epochs: int = 30,
+    seed: int = 0,
+    threads: int = 1,
     out: Path | None = None,
 ) -> None:
     """Train the hybrid quantum-classical model on 3,186 primate splice junctions; it takes about a minute.
@@ -116,7 +114,7 @@ def demo(
         model: hybrid, or cnn for the classical model.
         epochs: Passes over the training part at most.
         seed: Of everything that is random.
-        threads: CPU threads; by default PyTorch's choice.
+        threads: CPU threads; the model is so small that more hardly help.
         out: Folder of the run, new or empty; by default the next free one in runs/.
     """
     from biolayers.commands import training

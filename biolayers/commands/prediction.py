@@ -8,6 +8,7 @@ import torch
 from biolayers import FastaDataset, models
 from biolayers.commands.training import ALPHABETS
 from shared.app.runs import fresh_file, model_weights, read_checkpoint
+from shared.app.settings import at_least
 from shared.errors import UserError
 
 
@@ -19,7 +20,9 @@ def predict(
         raise UserError(f"--out: {out} is there already; give another name, or --force to replace it")
     if not out.parent.is_dir():
         raise UserError(f"--out: there is no folder {out.parent}; make it first")
+    at_least("--batch-size", batch_size, 1)
     if threads is not None:
+        at_least("--threads", threads, 1)
         torch.set_num_threads(threads)
     content = read_checkpoint(checkpoint)
     card = content["qbio"]

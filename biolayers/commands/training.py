@@ -12,9 +12,9 @@ from torch.utils.data import Dataset, Subset
 
 from biolayers import DNA, PROTEIN, RNA, FastaDataset, duplicates, models, split
 from shared.app import training
-from shared.app.classifier import Settings
 from shared.app.report import Facts, write_report
 from shared.app.runs import Run, write_json, write_text
+from shared.app.settings import Settings
 from shared.errors import UserError
 
 ALPHABETS = {"DNA": DNA, "RNA": RNA, "PROTEIN": PROTEIN}
@@ -200,10 +200,6 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: plain(each) for key, each in value.items()}
-        if isinstance(value, Path):
-            return str(value.resolve())
-        # jsonargparse's PositiveInt and its kin are subclasses, which YAML does not know
-        kinds = (bool, int, float, str)
-        return next(kind(value) for kind in kinds if isinstance(value, kind))
+        return str(value.resolve()) if isinstance(value, Path) else value
 
     return {name: plain(value) for name, value in options.items() if value is not None}

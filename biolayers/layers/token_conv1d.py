@@ -74,7 +74,7 @@ class TokenConv1d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw weight and bias from U(-1/sqrt(n), 1/sqrt(n)), n = in_channels * kernel_size, as `Conv1d` does."""
+        """Draw weight and bias from U(-1/sqrt(n), 1/sqrt(n)), n = in_channels * kernel_size, as `Conv1d`."""
         bound = 1 / math.sqrt(self.in_channels * self.kernel_size)
         nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:

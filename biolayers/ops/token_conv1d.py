@@ -53,12 +53,7 @@ def token_conv1d(
         >>> token_conv1d(tokens, weight)
         tensor([[[ 3.,  7., 11.,  6.]]])
     """
-    output_length(tokens, *weight.shape, stride, padding, dilation)
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise UserError(
-            f"token_conv1d: expected bias ({weight.shape[0]},), one per output channel of weight, "
-            f"received {tuple(bias.shape)}"
-        )
+    check(tokens, weight, bias, stride, padding, dilation)
     return F.conv1d(_columns(tokens, weight.shape[1], weight), weight, bias, stride, padding, dilation)
 
 
@@ -94,7 +89,7 @@ def token_conv1d_backward(
         (tensor([[[ 1.,  0.],
                  [10., 11.]]]), tensor([11.]))
     """
-    _check_grad(tokens, grad, channels, k, stride, padding, dilation)
+    check_grad(tokens, grad, channels, k, stride, padding, dilation)
     x = F.pad(_columns(tokens, channels, grad), (padding, padding))  # (b, channels, l + 2 padding)
     last = (grad.shape[-1] - 1) * stride + 1
     taps = [
@@ -104,21 +99,55 @@ def token_conv1d_backward(
     return torch.stack(taps, -1), grad.sum((0, 2))
 
 
-def output_length(
-    tokens: Tensor, out: int, channels: int, k: int, stride: int, padding: int, dilation: int
+def check(
+    tokens: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, dilation: int
 ) -> int:
-    """l', after a check of everything that a convolution of `tokens` with (out, channels, k) weights needs.
+    """The output's length, after a check of everything that `token_conv1d` expects.
 
     Raises:
         UserError: see `token_conv1d`.
     """
+    if weight.ndim != 3:
+        raise UserError(f"token_conv1d: expected weight (out, channels, k), received {tuple(weight.shape)}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise UserError(
+            f"token_conv1d: expected bias ({weight.shape[0]},), one per output channel of weight, "
+            f"received {tuple(bias.shape)}"
+        )
+    return _output_length(tokens, *weight.shape, stride, padding, dilation)
+
+
+def check_grad(
+    tokens: Tensor, grad: Tensor, channels: int, k: int, stride: int, padding: int, dilation: int
+) -> None:
+    """Check everything that `token_conv1d_backward` expects.
+
+    Raises:
+        UserError: see `token_conv1d_backward`.
+    """
+    if grad.ndim != 3 or tokens.ndim != 2 or grad.shape[0] != tokens.shape[0]:
+        raise UserError(
+            f"token_conv1d_backward: expected grad (b, out, l') for tokens (b, l) {tuple(tokens.shape)}, "
+            f"received {tuple(grad.shape)}"
+        )
+    length = _output_length(tokens, grad.shape[1], channels, k, stride, padding, dilation)
+    if grad.shape[2] != length:
+        raise UserError(
+            f"token_conv1d_backward: expected grad of length {length}, received {grad.shape[2]}; "
+            "give stride, padding and dilation as in the forward call"
+        )
+
+
+def _output_length(
+    tokens: Tensor, out: int, channels: int, k: int, stride: int, padding: int, dilation: int
+) -> int:
     if tokens.dtype != torch.uint8 or tokens.ndim != 2:
         raise UserError(
             f"token_conv1d: expected tokens (b, l) of dtype uint8, received {tuple(tokens.shape)} of dtype "
             f"{str(tokens.dtype).removeprefix('torch.')}; encode text with an Alphabet, e.g. biolayers.DNA"
         )
-    sizes = {"out": out, "channels": channels, "k": k, "stride": stride, "dilation": dilation}
-    for name, size in sizes.items():
+    sizes = (("out", out), ("channels", channels), ("k", k), ("stride", stride), ("dilation", dilation))
+    for name, size in sizes:
         if size < 1:
             raise UserError(f"token_conv1d: expected {name} of at least 1, received {size}")
     if padding < 0:
@@ -127,22 +156,10 @@ def output_length(
     if tokens.shape[1] + 2 * padding < span:
         raise UserError(
             f"token_conv1d: expected sequences of at least {span - 2 * padding} tokens for {k} taps with "
-            f"dilation {dilation} and padding {padding}, received {tokens.shape[1]}; use fewer taps or more padding"
+            f"dilation {dilation} and padding {padding}, received {tokens.shape[1]}; "
+            "use fewer taps or more padding"
         )
     return (tokens.shape[1] + 2 * padding - span) // stride + 1
-
-
-def _check_grad(
-    tokens: Tensor, grad: Tensor, channels: int, k: int, stride: int, padding: int, dilation: int
-) -> None:
-    if grad.ndim != 3 or grad.shape[0] != tokens.shape[0]:
-        raise UserError(
-            f"token_conv1d_backward: expected grad (b, out, l') with b of tokens {tuple(tokens.shape)}, "
-            f"received {tuple(grad.shape)}"
-        )
-    length = output_length(tokens, grad.shape[1], channels, k, stride, padding, dilation)
-    if grad.shape[2] != length:
-        raise UserError(f"token_conv1d_backward: expected grad of length {length}, received {grad.shape[2]}")
 
 
 def _columns(tokens: Tensor, channels: int, like: Tensor) -> Tensor:
@@ -229,7 +246,7 @@ token_conv1d_backward.autocast(cpu=torch.float32, cuda=torch.float32)
 @token_conv1d.cost
 def _(tokens, weight, bias, stride, padding, dilation):
     """One addition per tap and output; the output is written once, tokens and weights are read."""
-    length = output_length(tokens, *weight.shape, stride, padding, dilation)
+    length = check(tokens, weight, bias, stride, padding, dilation)
     outputs = tokens.shape[0] * weight.shape[0] * length
     moved = tokens.numel() + (outputs + weight.numel()) * weight.element_size()
     return Cost(flops=outputs * weight.shape[2], bytes=moved)

@@ -1,7 +1,6 @@
 """Any `nn.Module` that gives logits, as a Lightning module: loss, accuracy, AdamW, one warm-up and one decay."""
 
 import math
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import lightning as L
@@ -10,39 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from shared.app.settings import Settings
+
 
 PARTS = ("train", "val", "test")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a model is trained; everything that a run needs besides its model and its data.
-
-    Args:
-        epochs: Passes over the training part at most; early stopping may end sooner.
-        batch_size: Records in one step.
-        lr: Highest learning rate of AdamW; warm-up and cosine decay lead to it and away from it.
-        weight_decay: Decoupled weight decay of AdamW.
-        averaging: Decay of the exponential moving average of the weights that is validated and kept; 0 is none.
-        patience: Epochs without a better validation loss after which training stops.
-        seed: Of the initial weights, the split, the order of the records and dropout.
-        workers: Processes that load data; 0 loads in the main one.
-        threads: Threads of PyTorch and of our kernels; None leaves PyTorch's choice.
-    """
-
-    epochs: int = 30
-    batch_size: int = 64
-    lr: float = 3e-3
-    weight_decay: float = 1e-2
-    averaging: float = 0.99
-    patience: int = 10
-    seed: int = 0
-    workers: int = 0
-    threads: int | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The settings by name, for a configuration or a report."""
-        return asdict(self)
 
 
 class Classifier(L.LightningModule):

@@ -1,5 +1,6 @@
 """jsonargparse, with the manners of a command line: dashes in options, flags without a value, errors that raise."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -25,8 +26,19 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise one line that says what was wrong and where the help is."""
-        reason = " ".join(message.split()).rstrip(".")
-        raise UserError(f"{reason}; see `{self.prog} --help`") from ex
+        program, reason = self.prog, " ".join(message.split()).rstrip(".")
+        reason = re.sub(r'Parser key "(\w+)"', lambda key: _option(key[1]), reason)
+        reason = re.sub(r"Expected a typing\.Literal\[(.*?)\]\. Got value", r"expected one of \1, received", reason)
+        lacking = re.fullmatch(r"the following arguments are required: (.+)", reason)
+        if lacking:  # the parent says it of a command, as `command.option`
+            places = [place.strip().rpartition(".") for place in lacking[1].split(",")]
+            program = " ".join(filter(None, (program, places[0][0])))
+            reason = f"expected also {', '.join(_option(name) for _, _, name in places)}"
+        raise UserError(f"{reason}; see `{program} --help`") from ex
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def build(commands: Mapping[str, Callable | str | None], *, version: str) -> Parser:
@@ -43,11 +55,12 @@ def build(commands: Mapping[str, Callable | str | None], *, version: str) -> Par
         epilog="`qbio COMMAND --help` shows the options of a command; `--debug` shows tracebacks.",
         version=f"qbio {version}",
         default_env=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     subcommands = parser.add_subcommands(title="commands", description="", metavar="COMMAND", help="")
     for name, command in commands.items():
-        sub = Parser(default_env=False)
+        sub = Parser(default_env=False, allow_abbrev=False)
         summary = command
         if callable(command):
             text = parse_docstring(command.__doc__ or "")

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from shared.app.callbacks import History, Reseed, progress
-from shared.app.classifier import Classifier, Settings
+from shared.app.classifier import Classifier
 from shared.app.runs import Run, read_checkpoint
 from shared.app.scores import summary
+from shared.app.settings import Settings
 from shared.errors import UserError
 
 # Remarks of Lightning's about choices that are ours, not the user's; every other warning stays visible.

@@ -81,8 +81,8 @@ class Case:
         """
         if self.batch_axes is None:
             raise Mismatch(
-                f"expected to be told the batch axis, received none: declare the samples of {self.op.name} with "
-                '.samples(batch_axes={"name of the argument": axis}), or batch_axes={} when it has no batch'
+                f"expected to be told the batch axis, received none: declare the samples of {self.op.name} "
+                'with .samples(batch_axes={"name of the argument": axis}), or batch_axes={} when it has no batch'
             )
         return self._batched(args)
 

@@ -1,4 +1,4 @@
-"""Rows about `torch.compile`: one graph, the op's values and gradients, no recompilation for another batch."""
+"""Rows about `torch.compile`: one graph, right values and gradients, one compilation for all batches."""
 
 from __future__ import annotations
 

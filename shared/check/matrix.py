@@ -41,8 +41,8 @@ def conforms(
         slow: whether to run the slow rows (Inductor) too.
 
     Returns:
-        A frozen `Report`; `report.ok` is the verdict, `print(report)` the table, `report.raise_for_failures()`
-        an error that lists each failed row with what was expected and what was received.
+        A frozen `Report`: `report.ok` is the verdict, `print(report)` the table, and
+        `report.raise_for_failures()` an error that lists each failed row with what was expected and received.
 
     Raises:
         UserError: the op has no samples, or a name in `rows` is unknown.
@@ -53,10 +53,8 @@ def conforms(
         >>> @shared.op("doctest::halved")
         ... def halved(x: torch.Tensor) -> torch.Tensor:
         ...     return x / 2
-        >>> report = conforms(
-        ...     halved, [(torch.randn(2, 3, dtype=torch.float64),)], batch_axes={"x": 0}, rows=["values/float64"]
-        ... )
-        >>> report.ok
+        >>> samples = [(torch.randn(2, 3, dtype=torch.float64),)]
+        >>> conforms(halved, samples, batch_axes={"x": 0}, rows=["values/float64"]).ok
         True
     """
     case = case_of(op, samples, batch_axes)
@@ -70,7 +68,8 @@ def case_of(
     given = op.sample_arguments() if samples is None else [op.complete(tuple(sample)) for sample in samples]
     if not given:
         raise UserError(
-            f"conforms: expected samples for {op.name}, received none; declare them with .samples, or pass them"
+            f"conforms: expected samples for {op.name}, received none; "
+            "declare them with .samples, or pass them"
         )
     return Case(op, tuple(given), op.batch_axes if batch_axes is None else batch_axes)
 

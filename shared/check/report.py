@@ -14,7 +14,7 @@ class Mismatch(AssertionError):  # noqa: N818 (it is a finding of a row, not an 
 
 
 class ConformanceError(AssertionError):
-    """An op does not conform: the message lists each failed row with what it expected and what it received."""
+    """An op does not conform: the message lists the failed rows, with what each expected and received."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ Condition = Callable[[Case], str | None]
 class Row:
     """One row: `run(case, args)` raises when the op fails it; each of `needs` may say why it does not apply.
 
-    `run` gets fresh arguments of the typical sample, or of each sample in turn. A slow row runs only on demand.
+    `run` gets fresh arguments: the typical sample, or each sample in turn. A slow row runs only on demand.
     """
 
     group: str

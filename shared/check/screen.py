@@ -16,7 +16,7 @@ from shared.check.row import Row
 _MARKS: dict[Status, str] = {
     "passed": "[green]✓[/]",
     "failed": "[bold red]✗[/]",
-    "not applicable": "[dim]–[/]",
+    "not applicable": "[dim]·[/]",
 }
 
 

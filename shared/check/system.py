@@ -15,7 +15,7 @@ from shared.check import row as when
 from shared.check.case import Args, Case, is_inexact, outputs_of, same
 from shared.check.holder import Holder
 from shared.check.row import Row
-from shared.check.workers import worker
+from shared.check.workers import finish, worker
 
 
 def opcheck(case: Case, args: Args) -> None:
@@ -37,8 +37,7 @@ def data_parallel(case: Case, args: Args) -> None:
             torch.save(list(share), folder / f"arguments{rank}.pt")
             job = {"module": case.op.reference.__module__, "op": case.op.name, "rank": rank, "inputs": inputs}
             worker(rank).start("average_gradients", folder, **job)
-        for rank in (0, 1):
-            worker(rank).finish()
+        finish(worker(0), worker(1))
         found = [torch.load(folder / f"gradients{rank}.pt", weights_only=True) for rank in (0, 1)]
     same(found[0], found[1], "gradients of the two ranks", exact=True)
     alone = Holder(case.op, whole, inputs, scaled=any(is_inexact(whole[i]) for i in inputs))

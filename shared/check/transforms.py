@@ -104,7 +104,7 @@ def against_reference(transform: Callable[[Problem], Any]) -> Callable[[Case, Ar
 
 
 def mapped(count: int) -> Callable[[Case, Args], None]:
-    """`vmap` over each choice of `count` tensor arguments, along the first and the last axis, against a loop."""
+    """`vmap` over each choice of `count` tensor arguments, along the first or last axis, against a loop."""
 
     def run(case: Case, args: Args) -> None:
         for chosen in combinations(case.tensors(args), count):

@@ -10,6 +10,7 @@ import json
 import pickle
 import sys
 import traceback
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ import torch.distributed as dist
 
 from shared.check.case import is_inexact
 from shared.check.holder import Holder
+
+import faulthandler; faulthandler.dump_traceback_later(15, repeat=True)
+_PATIENCE = timedelta(seconds=30)  # for the other rank
 
 
 def load_export(folder: Path, job: dict[str, Any]) -> None:
@@ -39,7 +43,7 @@ def average_gradients(folder: Path, job: dict[str, Any]) -> None:
     op = importlib.import_module("shared.declare")._restore(job["module"], job["op"])
     args = torch.load(folder / f"arguments{job['rank']}.pt", weights_only=True)
     store = dist.FileStore(str(folder / "store"), 2)
-    dist.init_process_group("gloo", store=store, rank=job["rank"], world_size=2)
+    dist.init_process_group("gloo", store=store, rank=job["rank"], world_size=2, timeout=_PATIENCE)
     try:
         inputs = tuple(job["inputs"])
         module = torch.nn.parallel.DistributedDataParallel(

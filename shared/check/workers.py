@@ -1,4 +1,4 @@
-"""The two fresh processes that rows about other processes share: started when first wanted, kept for the next op."""
+"""The two fresh processes for the rows that need one: started when first wanted, kept for the next op."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,13 @@ class Worker:
             if stream is not None:
                 stream.close()
         self._process.wait()
+
+
+def finish(*workers: Worker) -> None:
+    """Wait for the jobs of all; the first one's error counts, which may be why another waits in vain."""
+    with ThreadPoolExecutor(len(workers)) as pool:
+        for job in as_completed([pool.submit(one.finish) for one in workers]):
+            job.result()
 
 
 @functools.cache

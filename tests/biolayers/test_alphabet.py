@@ -59,7 +59,7 @@ def test_tokens_follow_the_order_of_the_letters(alphabet: Alphabet) -> None:
 
 @pytest.mark.parametrize("alphabet", ORDER, ids=str)
 def test_every_byte_under_every_policy(alphabet: Alphabet) -> None:
-    for policy in POLICIES:
+    for turn, policy in enumerate(POLICIES):
         chosen = alphabet.with_policy(**policy)
         expected = [naive_token(alphabet, policy, byte) for byte in range(256)]
         assert chosen.byte_table.tolist() == [ILLEGAL if token is None else token for token in expected], (
@@ -67,7 +67,8 @@ def test_every_byte_under_every_policy(alphabet: Alphabet) -> None:
         )
         legal = [byte for byte in range(256) if expected[byte] is not None]
         assert chosen.tokens(bytes(legal)).tolist() == [expected[byte] for byte in legal]
-        for byte in set(range(256)) - set(legal):
+        refused = sorted(set(range(256)) - set(legal))
+        for byte in refused[turn % 16 :: 16]:
             with pytest.raises(UserError, match="at position 2"):
                 chosen.tokens(bytes([legal[0], byte]))
 
@@ -172,15 +173,15 @@ def test_lists_of_sequences() -> None:
 
 
 MESSAGES = {
-    "sequence: expected letters ACGT or NRYSWKMBDHV-, received 'J' at position 3; mend the sequence, or choose "
+    "expected letters ACGT or NRYSWKMBDHV-, received 'J' at position 3; mend the sequence, or choose "
     "the policy other='unknown'": lambda: DNA.tokens("ACJ"),
-    "chr1: expected letters ACGU or NRYSWKMBDHV-, received 'T' at position 1; mend the sequence, or choose the "
-    "policy ut='convert'": lambda: RNA.tokens("T", record="chr1"),
-    "sequence: expected letters ACGT or -, received 'R' at position 2; mend the sequence, or choose the policy "
+    "chr1: expected letters ACGU or NRYSWKMBDHV-, received 'T' at position 1; mend the sequence, or choose "
+    "the policy ut='convert'": lambda: RNA.tokens("T", record="chr1"),
+    "expected letters ACGT or -, received 'R' at position 2; mend the sequence, or choose the policy "
     "ambiguous='keep'": lambda: DNA.with_policy(ambiguous="error").tokens("AR"),
-    "sequence: expected letters ACGT or NRYSWKMBDHV, received '-' at position 1; mend the sequence, or choose the "
+    "expected letters ACGT or NRYSWKMBDHV, received '-' at position 1; mend the sequence, or choose the "
     "policy gap='keep'": lambda: DNA.with_policy(gap="error").tokens("-"),
-    "sequence: expected letters ACGT or NRYSWKMBDHV-, received 'c' at position 2; mend the sequence, or choose "
+    "expected letters ACGT or NRYSWKMBDHV-, received 'c' at position 2; mend the sequence, or choose "
     "the policy lower='upper'": lambda: DNA.with_policy(lower="error").tokens("Ac"),
     "sequence: expected letters HP, received 'X' at position 1; mend the sequence": lambda: Alphabet(
         "HP"
@@ -208,7 +209,7 @@ MESSAGES = {
     "Alphabet: policy 'lower=mask' needs an unknown letter; give one with unknown=": lambda: Alphabet(
         "AC", policy=Policy(lower="mask")
     ),
-    "Alphabet: expected code 'R' to mean letters of AC, received 'AG'": lambda: Alphabet(
+    "Alphabet: expected code 'R' for some of AC, received 'AG'": lambda: Alphabet(
         "AC", complements="CA", codes=(("R", "AG"),)
     ),
     "Alphabet: expected a code for the complement of 'R' (AG), received none": lambda: Alphabet(

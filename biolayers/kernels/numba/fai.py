@@ -13,7 +13,7 @@ _LARGEST = 2**62  # no file is as long
 
 @njit(nogil=True, cache=True)
 def parse(text):
-    """The rows: numbers (4, n) int64, names one after the other, their edges (n + 1,), and if all is sound."""
+    """The rows: numbers (4, n) int64, names one after the other, their edges (n + 1,), and if sound."""
     rows = 0
     for k in range(text.shape[0]):
         rows += text[k] == NEWLINE

@@ -3,19 +3,20 @@
 The k taps are cut into groups of g. For each group a table holds, for every word of g tokens, the sum of the
 weights that this word selects, one row of output channels per word; so g multiply-adds over all channels
 become one addition. A word is a number in base `channels + 1`: the last digit stands for every token that
-selects nothing (N, IUPAC letters, PAD, and the padding at both ends). Rows of words that do not occur are never
-touched and stay out of the caches, so the extra digit is free.
+selects nothing (N, IUPAC letters, PAD, and the padding at both ends). Rows of words that do not occur are
+never touched and stay out of the caches, so the extra digit is free.
 
 Output channels are handled in tiles of one SIMD line. Codes are rows of a table, counted in elements.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 
-from biolayers.kernels.numba.simd import LINE_BYTES, add, read, write
+from biolayers.kernels.numba.simd import add, read, write
 from shared.threads import parallel
 
 _L1, _L2 = 28 << 10, 768 << 10  # bytes that tables may take and still be found in a core's caches
@@ -37,6 +38,7 @@ class Words:
         return len(self.starts)
 
 
+@functools.cache
 def choose_group(k: int, channels: int, positions: int, *, line: int, cycled: int, copies: int) -> int:
     """The number of taps per table that costs least: visits of rows against the handling of whole tables.
 
@@ -77,9 +79,11 @@ def words(
     lanes: int,
 ) -> Words:
     """Cut k taps into groups and find the code of every word that `length` output positions need."""
-    # Word i of position p starts at p * stride + first[i]: codes with one remainder by the stride lie side by side.
+    # Word i of position p starts at p * stride + first[i]; codes that leave the same remainder lie together.
     first = np.arange(-(-k // group), dtype=np.int64) * (group * dilation)
-    remainders, rank = np.unique(first % stride, return_inverse=True)
+    remainders, rank = np.zeros(1, np.int64), 0
+    if stride > 1:
+        remainders, rank = np.unique(first % stride, return_inverse=True)
     columns = int(first[-1]) // stride + length + lanes  # a last square may reach beyond the last position
     codes = np.empty((len(tokens), len(remainders) * columns), np.uint32)
     grain = max(1, (1 << 17) // codes.shape[1]) if codes.size else 1
@@ -144,25 +148,3 @@ def build_rows(start, stop, columns, bias, tables, group):
                 for row in range(0, size, lanes):
                     write(flat, table + digit * size + row, add(read(flat, table + row), weight))
             size *= base
-
-
-@njit(nogil=True, cache=True)
-def fold(sums, table, base, group, out, place, step):
-    """The adjoint of building one table: add up its rows by each digit of their code, leave the sum of all.
-
-    sums, flat, holds the table from element `table` on and is used up; the sum of digit d of tap j goes to
-    out, flat, at `place + (j * base + d) * step`; the sum of all rows is left in the first.
-    """
-    lanes = LINE_BYTES // out.itemsize
-    size = base**group * lanes
-    for j in range(group - 1, -1, -1):
-        size //= base
-        for digit in range(base):
-            total = read(sums, table + digit * size)
-            for row in range(lanes, size, lanes):
-                total = add(total, read(sums, table + digit * size + row))
-            write(out, place + (j * base + digit) * step, total)
-        for digit in range(1, base):
-            for row in range(0, size, lanes):
-                both = add(read(sums, table + row), read(sums, table + digit * size + row))
-                write(sums, table + row, both)

@@ -101,22 +101,15 @@ def store(typing: Any, array: Any, offset: Any, step: Any, square: Any) -> Lower
 
 
 @intrinsic
-def prefetch(typing: Any, array: Any, offset: Any, step: Any) -> Lowering:
-    """`prefetch(array, offset, step)`: ask for the square's memory; a hint, it may lie outside the array."""
-    square = _square(array)
+def expect_load(typing: Any, array: Any, offset: Any, step: Any) -> Lowering:
+    """`expect_load(array, offset, step)`: fetch a square; a hint, it may lie outside the array."""
+    return _prefetch(array, to_write=0)
 
-    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
-        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        places = _places(
-            _pointer(context, builder, signature.args[0], args[0], args[1]), builder, args[2], square
-        )
-        for place in places:  # to read, keep in every cache, data
-            builder.call(ask, [builder.bitcast(place, byte), flag(0), flag(3), flag(1)])
-        return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp), lower
+@intrinsic
+def expect_store(typing: Any, array: Any, offset: Any, step: Any) -> Lowering:
+    """`expect_store(array, offset, step)`: the same for a square that will be written."""
+    return _prefetch(array, to_write=1)
 
 
 @intrinsic
@@ -179,6 +172,21 @@ def transpose(typing: Any, square: Any) -> Lowering:
         return cgutils.pack_array(builder, rows)
 
     return square(square), lower
+
+
+def _prefetch(array: Any, *, to_write: int) -> Lowering:
+    square = _square(array)
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        start = _pointer(context, builder, signature.args[0], args[0], args[1])
+        for place in _places(start, builder, args[2], square):  # 3: keep it in every cache, 1: it is data
+            builder.call(ask, [builder.bitcast(place, byte), flag(to_write), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), lower
 
 
 def _vector(line: Line) -> ir.VectorType:

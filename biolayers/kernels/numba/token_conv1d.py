@@ -12,26 +12,28 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
-from biolayers.kernels.numba.kmer import Words, build_rows, choose_group, fold, words
+from biolayers.kernels.numba.kmer import Words, build_rows, choose_group, words
 from biolayers.kernels.numba.memory import fresh
 from biolayers.kernels.numba.simd import (
     LINE_BYTES,
+    add,
     drop_add,
+    expect_load,
+    expect_store,
     lanes_of,
     load,
     pick,
     pick_add,
-    prefetch,
     read,
     store,
     transpose,
     write,
 )
-from biolayers.ops.token_conv1d import output_length
+from biolayers.ops.token_conv1d import check, check_grad
 from shared.threads import parallel
 
 BLOCK = 1024  # positions that are worked on in one go, for one tile of channels
-AHEAD = 3  # lines: how far before its use the gradient is fetched
+AHEAD = 3  # lines: how far ahead the large tensor's memory is asked for
 _SHARES, _SHARE = 32, 1 << 16  # at least so many parts of work in backward; positions summed up in one part
 
 
@@ -44,7 +46,7 @@ def forward(
     dilation: int = 1,
 ) -> Tensor:
     """`biolayers::token_conv1d` for float32 and float64."""
-    length = output_length(tokens, *weight.shape, stride, padding, dilation)
+    length = check(tokens, weight, bias, stride, padding, dilation)
     (batch, _), (out, channels, k) = tokens.shape, weight.shape
     lanes = lanes_of(weight.element_size())
     tiles, positions = -(-out // lanes), batch * length
@@ -70,6 +72,7 @@ def backward(
     dilation: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """`biolayers::token_conv1d_backward` for float32 and float64."""
+    check_grad(tokens, grad, channels, k, stride, padding, dilation)
     (batch, out, length), base = grad.shape, channels + 1
     lanes = lanes_of(grad.element_size())
     tiles, positions = -(-out // lanes), batch * length
@@ -103,9 +106,9 @@ def _numpy(tensor: Tensor) -> np.ndarray:
 
 def _in_order(shares: Tensor) -> Tensor:
     """The sum over the first axis, from the first to the last."""
-    total = shares[0].clone()
+    total = shares[0]
     for share in shares[1:]:
-        total += share
+        total = total + share
     return total
 
 
@@ -140,6 +143,7 @@ def forward_rows(start, stop, codes, starts, tables, out):
         width = min(lanes, channels - tile * lanes)
         place = (b * channels + tile * lanes) * length
         for p in range(block * BLOCK, end, lanes):
+            expect_store(target, place + p + AHEAD * lanes, length)
             table = tile * groups * rows * lanes
             word = b * codes.shape[1] + p
             square = pick(flat, table, line, word + starts[0])
@@ -186,7 +190,7 @@ def gather_rows(start, stop, codes, starts, grad, partial, biases, group):
             place = (b * channels + tile * lanes) * length
             for p in range(block * BLOCK, end, lanes):
                 if p + lanes <= end and width == lanes:
-                    prefetch(source, place + p + AHEAD * lanes, length)
+                    expect_load(source, place + p + AHEAD * lanes, length)
                     square = load(source, place + p, length)
                 else:
                     rest[:] = 0
@@ -200,5 +204,26 @@ def gather_rows(start, stop, codes, starts, grad, partial, biases, group):
                     drop_add(sums, i * rows * lanes, line, word + starts[i], square)
         for i in range(groups):
             place = (share * taps + i * group) * base * tiles * lanes + tile * lanes
-            fold(sums, i * rows * lanes, base, group, target, place, tiles * lanes)
+            fold(sums, i * rows * lanes, base, group, lanes, target, place, tiles * lanes)
         write(totals, (share * tiles + tile) * lanes, read(sums, 0))
+
+
+@njit(nogil=True, cache=True)
+def fold(sums, table, base, group, lanes, out, place, step):
+    """The adjoint of `kmer.build_rows` on one table: its rows added up by each digit of their code.
+
+    sums, flat, holds the table from element `table` on and is used up; the sum of digit d of tap j goes to
+    out, flat, at `place + (j * base + d) * step`; the sum of all rows is left in the first.
+    """
+    size = base**group * lanes
+    for j in range(group - 1, -1, -1):
+        size //= base
+        for digit in range(base):
+            total = read(sums, table + digit * size)
+            for row in range(lanes, size, lanes):
+                total = add(total, read(sums, table + digit * size + row))
+            write(out, place + (j * base + digit) * step, total)
+        for digit in range(1, base):
+            for row in range(0, size, lanes):
+                both = add(read(sums, table + row), read(sums, table + digit * size + row))
+                write(sums, table + row, both)

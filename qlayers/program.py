@@ -1,0 +1,65 @@
+"""A captured circuit, ready to run: its plan, with the numbers as tensors for each device and dtype in use."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from qlayers.circuit import Circuit
+from qlayers.plan import Plan, PlanTables
+from shared.errors import UserError
+
+READY = (torch.float32, torch.float64)  # made in advance on the CPU, so that a compiler finds them
+
+
+class Captured:
+    """Runs one circuit on batches with a fixed number of features.
+
+    The index tensors are no buffers of the layer: they follow the inputs' device by themselves, survive
+    `to_empty` from the meta device, and DDP does not send them around. They are never changed, so copies share them.
+
+    Attributes:
+        circuit: what it runs.
+        plan: its plan.
+        names: the weights that it needs, in order.
+        single: whether the one output is returned bare.
+    """
+
+    def __init__(self, circuit: Circuit):
+        self.circuit = circuit
+        self.plan: Plan = circuit.plan()
+        self.names = self.plan.schedule.weights
+        self.single = circuit.single
+        self._tables: dict[tuple[torch.device, torch.dtype], PlanTables] = {}
+        for dtype in READY:
+            self._add(torch.device("cpu"), dtype)
+
+    @classmethod
+    def of(cls, circuit: Circuit, features: int) -> "Captured":
+        """The circuit for inputs with at least as many features as it uses."""
+        if features < circuit.features_used:
+            raise UserError(
+                f"The circuit uses {circuit.features_used} input features (x0 to x{circuit.features_used - 1}), the "
+                f"inputs have {features} in their last dimension."
+            )
+        return cls(replace(circuit, features=features))
+
+    def _add(self, device: torch.device, dtype: torch.dtype) -> PlanTables:
+        return self._tables.setdefault((device, dtype), self.plan.tables(device, dtype))
+
+    def run(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """(b, outputs) of inputs (b, features) and the weights `names`, all of one dtype."""
+        tables = self._tables.get((inputs.device, inputs.dtype))
+        if tables is None:
+            tables = self._add(inputs.device, inputs.dtype)
+        return tables.run(inputs, weights)
+
+    def __getstate__(self) -> dict:
+        return {"circuit": self.circuit}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["circuit"])
+
+    def __deepcopy__(self, memo: dict) -> "Captured":
+        return self

@@ -1,0 +1,147 @@
+"""The command line: its help, its manners, and one clear line for every mistake."""
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from shared.app import cli
+from shared.app.cli import main
+from shared.errors import UserError
+
+
+def test_the_overview_names_every_command(qbio):
+    code, out, err = qbio("--help")
+    assert code == 0
+    assert not err
+    for name in ("train", "predict", "demo", "doctor"):
+        assert f"  {name} " in out
+
+
+def test_without_a_command_the_overview_is_shown(qbio):
+    assert qbio()[:2] == (0, qbio("--help")[1])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
+def test_help_imports_neither_torch_nor_lightning(words):
+    code = (
+        "import sys; from shared.app.cli import main; main(sys.argv[1:]);"
+        "heavy = {'torch', 'lightning', 'numba', 'pennylane', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, timeout=60)
+
+
+def test_the_help_of_a_command_comes_from_its_function(qbio):
+    code, out, _ = qbio("predict", "--help")
+    assert code == 0
+    assert "Classify the sequences of a FASTA file" in out
+    assert "--batch-size" in out
+    assert "Replace the file if it is there" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["nosuch"], ["nosuch", "train"]),
+        (["train", "--fast"], ["--fast"]),
+        (["train", "--nosuch", "1"], ["--nosuch", "qbio train --help"]),
+        (["train", "--epochs", "many"], ["epochs", "many"]),
+        (["train", "--epochs", "0"], ["epochs", "0"]),
+        (["train", "--lr", "-1"], ["lr", "-1"]),
+        (["train", "--alphabet", "KLINGON"], ["alphabet", "KLINGON", "PROTEIN"]),
+        (["train", "--config", "nosuch.yaml"], ["nosuch.yaml"]),
+        (["predict"], ["checkpoint"]),
+        (["doctor", "extra"], ["extra"]),
+    ],
+)
+def test_a_wrong_option_gets_one_line_and_code_2(qbio, words, parts):
+    code, out, err = qbio(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("qbio: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    for part in parts:
+        assert part in err
+
+
+def test_options_may_come_from_a_file(qbio, tmp_path):
+    config = tmp_path / "options.yaml"
+    config.write_text("fasta: nosuch.fa\nlabel_pattern: class=(.*)\n")
+    code, _, err = qbio("train", "--config", config)
+    assert code == 2
+    assert "nosuch.fa" in err
+
+
+# -- commands of other packages, and what may go wrong inside any command
+
+
+
+
+@pytest.fixture
+def probe(monkeypatch):
+    """Make a function the only installed command, called probe."""
+
+    def install(function):
+        monkeypatch.setattr(sys.modules[__name__], "installed", function, raising=False)
+        entry = EntryPoint("probe", f"{__name__}:installed", cli.GROUP)
+        monkeypatch.setattr(cli, "entry_points", lambda group: [entry])
+
+    return install
+
+
+def test_a_command_gets_its_options_and_gives_the_exit_code(probe):
+    seen = {}
+
+    def command(*, how_many: int = 1, where: Path = Path(), loud: bool = False) -> int:
+        """Do it."""
+        seen.update(how_many=how_many, where=where, loud=loud)
+        return 7
+
+    probe(command)
+    assert main(["probe", "--how-many", "3", "--where", "x/y", "--loud"]) == 7
+    assert seen == {"how_many": 3, "where": Path("x/y"), "loud": True}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("first\n  second"), 2, "qbio: first second\n"),
+        (FileNotFoundError(2, "No such file or directory", "x.fa"), 2, "qbio: x.fa: No such file or directory\n"),
+        (
+            ModuleNotFoundError("No module named 'lightning'", name="lightning.pytorch"),
+            2,
+            'qbio: this command needs lightning.pytorch; install it with: pip install "qbio[train]"\n',
+        ),
+        (KeyboardInterrupt(), 130, "qbio: interrupted\n"),
+        (ZeroDivisionError("oops"), 1, "qbio: ZeroDivisionError: oops (this is our mistake; --debug shows where)\n"),
+    ],
+)
+def test_no_error_becomes_a_traceback(probe, capsys, error, code, line):
+    def command() -> None:
+        """Fail."""
+        raise error
+
+    probe(command)
+    assert main(["probe"]) == code
+    assert capsys.readouterr().err == line
+
+
+def test_debug_shows_the_traceback(probe, capsys):
+    def command() -> None:
+        """Fail."""
+        raise UserError("wrong")
+
+    probe(command)
+    assert main(["probe", "--debug"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.endswith("qbio: wrong\n")
+
+
+def test_a_package_that_cannot_be_imported_does_not_take_the_overview_down(monkeypatch, capsys):
+    broken = EntryPoint("broken", "no_such_module:command", cli.GROUP)
+    monkeypatch.setattr(cli, "entry_points", lambda group: [broken])
+    assert main(["--help"]) == 0
+    assert "no_such_module" in capsys.readouterr().out
