@@ -25,7 +25,9 @@ from qlayers.gates import gate
 from qlayers.trace import ValueNeeded, numbers, symbolic
 from shared.errors import UserError
 
-MOST_CONTROLS = 3  # a gate with k controls becomes up to 2^k rotations per rotation; beyond, PennyLane decomposes
+MOST_CONTROLS = (
+    3  # a gate with k controls becomes up to 2^k rotations per rotation; beyond, PennyLane decomposes
+)
 MOST_DENSE_WIRES = 8  # observables without a Pauli form are expanded through their matrix up to here
 NOTHING = frozenset({"Barrier", "Snapshot", "Identity", "GlobalPhase"})  # no effect on an expectation value
 MEASURED = frozenset({"MidMeasure", "MidMeasureMP", "Conditional", "PauliMeasure"})
@@ -48,7 +50,9 @@ class Recording:
 class QuantumFunction:
     """A QNode or plain quantum function together with how a layer calls it."""
 
-    def __init__(self, function: Callable, shapes: Mapping[str, tuple[int, ...]], *, input_arg: str = "inputs"):
+    def __init__(
+        self, function: Callable, shapes: Mapping[str, tuple[int, ...]], *, input_arg: str = "inputs"
+    ):
         self.function, self.shapes, self.input_arg = function, dict(shapes), input_arg
         self.qnode = function if hasattr(function, "device") and hasattr(function, "func") else None
         self._check_signature(inspect.signature(self.qnode.func if self.qnode else function).parameters)
@@ -141,7 +145,9 @@ class QuantumFunction:
     def _wires(self, found: Recording) -> tuple:
         used = dict.fromkeys(_label(wire) for _, wires, _ in found.operations for wire in wires)
         used.update(
-            dict.fromkeys(_label(wire) for terms in found.observables for _, word in terms for _, wire in word)
+            dict.fromkeys(
+                _label(wire) for terms in found.observables for _, word in terms for _, wire in word
+            )
         )
         if self.device_wires:
             return tuple(wire for wire in self.device_wires if wire in used)
@@ -267,7 +273,9 @@ def _real(value, observable):
         return value.real if value.is_complex() else value
     value = complex(value)
     if abs(value.imag) > 1e-12 * max(1.0, abs(value.real)):
-        raise UserError(f"The observable {observable!r} is not Hermitian: a coefficient is {value}; make it real.")
+        raise UserError(
+            f"The observable {observable!r} is not Hermitian: a coefficient is {value}; make it real."
+        )
     return value.real
 
 
@@ -336,7 +344,9 @@ class _PerSample:
         else:
             raise _NotOfBatch(f"a gate's parameter has shape {tuple(ids.shape)}, expected one number")
         pairs = [self._erase(number) for number in ids.tolist()]
-        if self.batch is not None and any(of not in (None, b) for (_, of), b in zip(pairs, samples, strict=True)):
+        if self.batch is not None and any(
+            of not in (None, b) for (_, of), b in zip(pairs, samples, strict=True)
+        ):
             raise ValueNeeded("an angle of one sample depends on other samples")
         if len({row for row, _ in pairs}) != 1:
             raise ValueNeeded("an angle differs from sample to sample by more than the sample's features")
@@ -365,7 +375,9 @@ class _PerSample:
 
 
 def _circuit(function: QuantumFunction, found: Recording, per_sample: _PerSample, features: int) -> Circuit:
-    operations = [(name, wires, [per_sample(p) for p in parameters]) for name, wires, parameters in found.operations]
+    operations = [
+        (name, wires, [per_sample(p) for p in parameters]) for name, wires, parameters in found.operations
+    ]
     observables = [[(per_sample(c), word) for c, word in terms] for terms in found.observables]
     roots = [p for _, _, parameters in operations for p in parameters]
     roots += [c for terms in observables for c, _ in terms]
@@ -393,7 +405,9 @@ def guess_features(function: QuantumFunction) -> int | None:
     for features in (*{len(function.device_wires): None}, *range(32, 0, -1)):
         if features and _features_used(function, features) == features:
             return features
-    return next((n for n in (len(function.device_wires), 1) if n and _features_used(function, n) is not None), None)
+    return next(
+        (n for n in (len(function.device_wires), 1) if n and _features_used(function, n) is not None), None
+    )
 
 
 def _features_used(function: QuantumFunction, features: int) -> int | None:

@@ -155,7 +155,11 @@ class Circuit:
 
     def __repr__(self) -> str:
         weights = ", ".join(f"{name}({','.join(map(str, shape))})" for name, shape in self.weights)
-        counts = [(len(self.wires), "wire"), (len(self.operations), "gate"), (len(self.observables), "output")]
+        counts = [
+            (len(self.wires), "wire"),
+            (len(self.operations), "gate"),
+            (len(self.observables), "output"),
+        ]
         first = ", ".join(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in counts)
         features = f"{self.features} feature{'' if self.features == 1 else 's'}"
         return f"Circuit({first}; {features}{', weights ' + weights if weights else ''})"
@@ -190,9 +194,17 @@ def shapes_of(weight_shapes: Mapping[str, int | tuple[int, ...]]) -> dict[str, t
     shapes = {}
     for name, size in weight_shapes.items():
         try:
-            shape = tuple(int(n) for n in size) if hasattr(size, "__iter__") else () if size == 1 else (int(size),)
+            shape = (
+                tuple(int(n) for n in size)
+                if hasattr(size, "__iter__")
+                else ()
+                if size == 1
+                else (int(size),)
+            )
         except (TypeError, ValueError):
-            raise UserError(f"The shape of weight {name!r} must be an int or a tuple of ints, not {size!r}.") from None
+            raise UserError(
+                f"The shape of weight {name!r} must be an int or a tuple of ints, not {size!r}."
+            ) from None
         if prod(shape) < 0 or any(n < 0 for n in shape):
             raise UserError(f"The shape of weight {name!r} must not be negative, it is {shape}.")
         shapes[name] = shape

@@ -81,11 +81,13 @@ def _ends(circuit: Circuit, names: Names) -> tuple[list[str], list[str]]:
     simple = True
     for terms in circuit.observables:
         if len(terms) == 1 and len(terms[0].word) == 1 and names.texts[terms[0].coefficient] == "1":
-            (letter, wire), = terms[0].word
+            ((letter, wire),) = terms[0].word
             ends[wire].append(f"<{letter}>")
         else:
             simple = False
-    rest = [] if simple else [sum_text(terms, names, lambda word: f"<{word}>") for terms in circuit.observables]
+    rest = (
+        [] if simple else [sum_text(terms, names, lambda word: f"<{word}>") for terms in circuit.observables]
+    )
     return [" ".join(found) for found in ends.values()], rest
 
 

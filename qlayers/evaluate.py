@@ -62,7 +62,12 @@ class Schedule:
         """The schedule with its numbers as tensors on a device, in a floating dtype."""
         constants = torch.tensor(self.constants, dtype=dtype, device=device) if self.constants else None
         steps = [
-            (step.function, step.side, step.count, [(side, g.tables(device, dtype)) for side, g in step.arguments])
+            (
+                step.function,
+                step.side,
+                step.count,
+                [(side, g.tables(device, dtype)) for side, g in step.arguments],
+            )
             for step in self.steps
         ]
         return constants, steps, [final.tables(device, dtype) for final in self.finals]
@@ -128,7 +133,9 @@ class Scheduler:
         finals = tuple(self._gather(side, list(columns[side])) for side in (SHARED, BATCHED))
         self.schedule = Schedule(weights, constants, steps, finals)
 
-    def _place_leaves(self, weights: Sequence[str], constants: Sequence[float], sizes: dict[str, int]) -> None:
+    def _place_leaves(
+        self, weights: Sequence[str], constants: Sequence[float], sizes: dict[str, int]
+    ) -> None:
         starts = {}
         for name in weights:
             starts[name] = self._length[SHARED]
@@ -149,12 +156,16 @@ class Scheduler:
         for number, row in enumerate(self._rows):
             children = children_of(row)
             affine = row[0] == "affine"
-            depth[number] = max((depth[child] for child in children), default=0) + (bool(children) and not affine)
+            depth[number] = max((depth[child] for child in children), default=0) + (
+                bool(children) and not affine
+            )
             side[number] = max((side[child] for child in children), default=SHARED)
             if row[0] in LEAVES:
                 side[number] = self._at[number][0]
             elif not affine:
-                groups[depth[number], row[0], self._kind(row, [side[child] for child in children])].append(number)
+                groups[depth[number], row[0], self._kind(row, [side[child] for child in children])].append(
+                    number
+                )
         return groups
 
     @staticmethod
@@ -165,10 +176,14 @@ class Scheduler:
         _, function, _ = key
         children = [[self._resolve(child) for child in children_of(self._rows[number])] for number in numbers]
         if function in MANY:
-            parts = [(side, [c for row in children for c in row if c[0] == side]) for side in (SHARED, BATCHED)]
+            parts = [
+                (side, [c for row in children for c in row if c[0] == side]) for side in (SHARED, BATCHED)
+            ]
             arguments = [(side, self._gather(side, found)) for side, found in parts if found]
         else:
-            arguments = [(column[0][0], self._gather(column[0][0], column)) for column in zip(*children, strict=True)]
+            arguments = [
+                (column[0][0], self._gather(column[0][0], column)) for column in zip(*children, strict=True)
+            ]
         side = max(source for source, _ in arguments)
         for number in numbers:
             self._at[number] = side, self._length[side]

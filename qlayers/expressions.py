@@ -177,5 +177,7 @@ def reachable(rows: Sequence[Row], roots: Iterable[int]) -> list[int]:
 def compact(rows: Sequence[Row], roots: Sequence[int]) -> tuple[tuple[Row, ...], dict[int, int]]:
     """The canonical table for these roots: only what they need, numbered by first use; and old number -> new."""
     number = {old: new for new, old in enumerate(reachable(rows, roots))}
-    table = tuple(with_children(rows[old], [number[child] for child in children_of(rows[old])]) for old in number)
+    table = tuple(
+        with_children(rows[old], [number[child] for child in children_of(rows[old])]) for old in number
+    )
     return table, number

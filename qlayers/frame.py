@@ -26,7 +26,9 @@ def multiply(a: Word, b: Word) -> tuple[int, Word]:
     (3, Word(x=1, z=1, sign=1))
     """
     x, z = a.x ^ b.x, a.z ^ b.z
-    power = (a.x & a.z).bit_count() + (b.x & b.z).bit_count() + 2 * (a.z & b.x).bit_count() - (x & z).bit_count()
+    power = (
+        (a.x & a.z).bit_count() + (b.x & b.z).bit_count() + 2 * (a.z & b.x).bit_count() - (x & z).bit_count()
+    )
     return (power + (1 - a.sign) + (1 - b.sign)) % 4, Word(x, z)
 
 

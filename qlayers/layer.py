@@ -86,7 +86,9 @@ class QuantumLayer(nn.Module):
             self._take(circuit, features, input_arg)
         for name, shape in self._shapes.items():
             if name in self.__dict__ or hasattr(type(self), name):
-                raise UserError(f"A weight cannot be called {name!r}, as every layer has that; rename the argument.")
+                raise UserError(
+                    f"A weight cannot be called {name!r}, as every layer has that; rename the argument."
+                )
             self.register_parameter(name, nn.Parameter(_initial(init_method, name, shape)))
 
     def _take(self, function: Callable, features: int | None, input_arg: str) -> None:
@@ -126,7 +128,9 @@ class QuantumLayer(nn.Module):
                 "the layer once."
             )
         if not isinstance(found, Captured):
-            raise UserError(f"{self._name} has no fixed circuit ({found.reason}): it is called at each forward.")
+            raise UserError(
+                f"{self._name} has no fixed circuit ({found.reason}): it is called at each forward."
+            )
         return found.circuit
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -236,7 +240,9 @@ def _run(program: "Captured | Retraced", inputs: Tensor, weights: list[Tensor]) 
 def _shapes(circuit: Callable | Circuit, weight_shapes: Mapping | None) -> dict[str, tuple[int, ...]]:
     if not isinstance(circuit, Circuit):
         if weight_shapes is None:
-            raise UserError("weight_shapes is needed with a quantum function: a mapping from weight names to shapes.")
+            raise UserError(
+                "weight_shapes is needed with a quantum function: a mapping from weight names to shapes."
+            )
         return shapes_of(weight_shapes)
     known = dict(circuit.weights)
     if weight_shapes is not None and shapes_of(weight_shapes) != known:
@@ -253,7 +259,9 @@ def _initial(init_method: Init | None, name: str, shape: tuple[int, ...]) -> Ten
         init = init[name]
     if isinstance(init, Tensor):
         if tuple(init.shape) != shape:
-            raise UserError(f"The tensor given for weight {name!r} has shape {tuple(init.shape)}, expected {shape}.")
+            raise UserError(
+                f"The tensor given for weight {name!r} has shape {tuple(init.shape)}, expected {shape}."
+            )
         return init.detach().clone()
     empty = torch.empty(shape if shape else (1,))
     with torch.no_grad():

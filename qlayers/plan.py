@@ -142,7 +142,9 @@ def _weighed(plan: Plan, device: torch.device, dtype: torch.dtype) -> list[tuple
     found = []
     for side in (SHARED, BATCHED):
         terms = [term for term in plan.weighed if term.side == side]
-        word = torch.tensor([term.word % (len(plan.words) + 1) for term in terms], dtype=torch.int64, device=device)
+        word = torch.tensor(
+            [term.word % (len(plan.words) + 1) for term in terms], dtype=torch.int64, device=device
+        )
         column = torch.tensor([term.column for term in terms], dtype=torch.int64, device=device)
         onto = torch.zeros(len(terms), plan.outputs, dtype=dtype)
         for i, term in enumerate(terms):
@@ -154,9 +156,13 @@ def _weighed(plan: Plan, device: torch.device, dtype: torch.dtype) -> list[tuple
 class Lowered:
     """Gates as Pauli rotations with every Clifford moved to the end; `pull` is what the observables become."""
 
-    def __init__(self, wires: Sequence, operations: Sequence[tuple[str, tuple, Sequence]], constant=lambda p: None):
+    def __init__(
+        self, wires: Sequence, operations: Sequence[tuple[str, tuple, Sequence]], constant=lambda p: None
+    ):
         if len(wires) > MOST_WIRES:
-            raise UserError(f"A circuit may have up to {MOST_WIRES} wires, this one has {len(wires)}; cut it in parts.")
+            raise UserError(
+                f"A circuit may have up to {MOST_WIRES} wires, this one has {len(wires)}; cut it in parts."
+            )
         self.wires = max(len(wires), 1)
         self._bit = {wire: self.wires - 1 - i for i, wire in enumerate(wires)}
         self._frame, self._constant = Frame(self.wires), constant
@@ -204,7 +210,9 @@ def plan_of(circuit: "Circuit") -> Plan:
     """The plan of a circuit."""
     nodes = Nodes(circuit.nodes)
     rows = nodes.rows
-    lowered = Lowered(circuit.wires, circuit.operations, lambda p: rows[p][1] if rows[p][0] == "constant" else None)
+    lowered = Lowered(
+        circuit.wires, circuit.operations, lambda p: rows[p][1] if rows[p][0] == "constant" else None
+    )
     wanted = [
         (nodes.constant(r.offset), 1.0, 0.0) if r.parameter is None else (r.parameter, r.scale, r.offset)
         for r in lowered.rotations
@@ -237,7 +245,8 @@ def plan_of(circuit: "Circuit") -> Plan:
         terms=tuple(terms),
         offsets=tuple(offsets),
         weighed=tuple(
-            Weighed(*term, *place) for term, place in zip(weighed, places[len(lowered.rotations) :], strict=True)
+            Weighed(*term, *place)
+            for term, place in zip(weighed, places[len(lowered.rotations) :], strict=True)
         ),
         absorbed=lowered.absorbed,
     )

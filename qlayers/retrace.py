@@ -39,7 +39,8 @@ class Retraced:
         generator = torch.Generator().manual_seed(0)
         inputs = torch.rand(3, features, generator=generator, device="cpu")
         weights = {
-            name: torch.rand(shape, generator=generator, device="cpu") for name, shape in function.shapes.items()
+            name: torch.rand(shape, generator=generator, device="cpu")
+            for name, shape in function.shapes.items()
         }
         try:
             _run(function, inputs, weights)
@@ -96,7 +97,8 @@ def _run(function: QuantumFunction, inputs: Tensor, weights: Mapping[str, Tensor
         lowered.wires,
     )
     outputs = [
-        sum(columns.number(c) * w.sign * values[:, words.index((w.x, w.z))] for c, w in terms) for terms in pulled
+        sum(columns.number(c) * w.sign * values[:, words.index((w.x, w.z))] for c, w in terms)
+        for terms in pulled
     ]
     return torch.stack([torch.as_tensor(o).to(inputs).expand(batch) for o in outputs], -1)
 

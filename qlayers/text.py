@@ -109,7 +109,9 @@ def sum_text(terms: Sequence[Term], names: Names, word: Callable[[str], str] = s
     for coefficient, letters in terms:
         factor = names.texts[coefficient]
         simple = factor in ("1.0", "1")
-        parts.append(word(word_text(letters)) if simple else f"{_atom_factor(factor)}*{word(word_text(letters))}")
+        parts.append(
+            word(word_text(letters)) if simple else f"{_atom_factor(factor)}*{word(word_text(letters))}"
+        )
     return " + ".join(parts)
 
 
@@ -217,7 +219,9 @@ class _Reader:
                 return nodes.apply(name, self._node(left), self._node(right))
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in (*FUNCTIONS, *MANY):
                 if name in FUNCTIONS and len(arguments) != FUNCTIONS[name][0]:
-                    raise UserError(f"{name} takes {FUNCTIONS[name][0]} arguments, {len(arguments)} are given")
+                    raise UserError(
+                        f"{name} takes {FUNCTIONS[name][0]} arguments, {len(arguments)} are given"
+                    )
                 return nodes.apply(name, *map(self._node, arguments))
             case ast.Subscript(value=ast.Name(id=name), slice=index):
                 return nodes.weight(name, self._element(name, ast.literal_eval(index)))
@@ -250,13 +254,17 @@ class _Reader:
         used += [wire for terms in self.observables for term in terms for _, wire in term.word]
         features = 1 + max((row[1] for row in rows if row[0] == "input"), default=-1)
         if self.features is not None and self.features < features:
-            raise UserError(f"The circuit uses feature x{features - 1}, but declares {self.features} features.")
+            raise UserError(
+                f"The circuit uses feature x{features - 1}, but declares {self.features} features."
+            )
         return Circuit(
             wires=tuple(self.wires or dict.fromkeys(used)),
             features=features if self.features is None else self.features,
             weights=tuple(self.shapes.items()),
             nodes=rows,
-            operations=tuple(o._replace(parameters=tuple(number[p] for p in o.parameters)) for o in self.operations),
+            operations=tuple(
+                o._replace(parameters=tuple(number[p] for p in o.parameters)) for o in self.operations
+            ),
             observables=tuple(
                 tuple(term._replace(coefficient=number[term.coefficient]) for term in terms)
                 for terms in self.observables

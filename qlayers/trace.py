@@ -7,6 +7,7 @@ int64 numbers, in-place writes and aliasing included; arithmetic adds expression
 tensors at each forward. So nothing that depends on a value can be fixed by accident.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -32,6 +33,12 @@ LAYOUT = frozenset(
     "diagonal_copy unfold_copy".split()
 )
 LIKE = frozenset("zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty".split())
+TESTS = frozenset("gt ge lt le eq ne logical_and logical_or logical_xor logical_not".split()) | {
+    f"bitwise_{name}" for name in ("and", "or", "xor", "not")
+}
+SHAPED = frozenset(
+    "mm mv dot vdot bmm sum prod amax amin mean max min var var_mean cumsum cumprod linalg_vector_norm".split()
+)
 # compositions that torch spells out safely in the operations above and below
 DECOMPOSED = frozenset(
     "_softmax _log_softmax addmm addmv addr addcmul addcdiv baddbmm addbmm lerp native_layer_norm hardtanh "
@@ -118,11 +125,13 @@ def _run(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
         return _elementwise(nodes, "detach", args[0])
     if name in LAYOUT:
         return _layout(nodes, func, name, args, kwargs)
-    if name in ELEMENTWISE:
-        return _checked(nodes, func, name, args, kwargs)
+    if name in COMPUTED:
+        return _symbolic(nodes, func, name, args, kwargs)
     if name in LIKE:
         like = torch.zeros(args[0].shape, dtype=args[0].dtype, device="cpu")
-        return Symbolic(numbers(nodes, func(like, *args[1:], **{**kwargs, "device": None})), nodes, args[0].dtype)
+        return Symbolic(
+            numbers(nodes, func(like, *args[1:], **{**kwargs, "device": None})), nodes, args[0].dtype
+        )
     if name in DECOMPOSED:
         return torch._decomp.decomposition_table[func](*args, **kwargs)
     if name == "_local_scalar_dense":
@@ -135,26 +144,36 @@ def _run(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
     raise ValueNeeded(f"it uses torch's {name}, which has no symbolic form here")
 
 
-def _checked(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
-    """The symbolic form of an operation, its shapes and dtypes held against torch's own on meta tensors."""
-    expected = func(*tree_map(_meta, args), **tree_map(_meta, {k: v for k, v in kwargs.items() if k != "device"}))
+def _symbolic(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
+    """The symbolic form of an operation, its shapes held against torch's own where they do not just broadcast."""
     try:
-        found = ELEMENTWISE[name](nodes, *args, **kwargs)
+        found = COMPUTED[name](nodes, *args, **kwargs)
     except TypeError as error:  # an overload with arguments that the symbolic form does not take
         raise ValueNeeded(f"it uses torch's {func}, which has no symbolic form here") from error
-    pairs = list(zip(tree_leaves(found), tree_leaves(expected), strict=True))
-    if any(x.shape != like.shape for x, like in pairs):
-        raise ValueNeeded(f"it uses torch's {func} in a way that has no symbolic form here")
-    typed = [Symbolic(x.ids, nodes, like.dtype) for x, like in pairs]
-    return typed[0] if isinstance(expected, Tensor) else tuple(typed)
+    if name in SHAPED:
+        expected = func(*tree_map(_meta, args), **tree_map(_meta, kwargs))
+        if [x.shape for x in tree_leaves(found)] != [x.shape for x in tree_leaves(expected)]:
+            raise ValueNeeded(f"it uses torch's {func} in a way that has no symbolic form here")
+    if name == "_to_copy":
+        return Symbolic(found.ids, nodes, kwargs.get("dtype") or args[0].dtype)
+    dtype = torch.bool if name in TESTS else _dtype(args)
+    return tree_map(lambda x: Symbolic(x.ids, nodes, dtype), found, is_leaf=lambda x: isinstance(x, Symbolic))
+
+
+def _dtype(args: tuple) -> torch.dtype:
+    """The dtype of a result: what the floating tensors promote to."""
+    found = {x.dtype for x in tree_leaves(args) if isinstance(x, Symbolic) and x.dtype.is_floating_point}
+    return functools.reduce(torch.promote_types, found) if found else torch.get_default_dtype()
 
 
 def _meta(x):
-    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta") if isinstance(x, Tensor) else x
+    return (
+        torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta") if isinstance(x, Tensor) else x
+    )
 
 
 def _layout(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
-    dtype = next((x.dtype for x in tree_leaves(args) if isinstance(x, Symbolic)), None)
+    dtype = next(x.dtype for x in tree_leaves(args) if isinstance(x, Symbolic))
     if name in ("cat", "stack"):
         args = ([numbers(nodes, x) for x in args[0]], *args[1:])
     elif any(isinstance(x, Symbolic) for x in tree_leaves((args[1:], kwargs))):
@@ -200,7 +219,11 @@ def _reduce(nodes: Nodes, function: str, x: Symbolic, dim=None, keepdim: bool = 
     dims = list(range(x.ndim)) if dim is None or dim == [] else [dim] if isinstance(dim, int) else list(dim)
     dims = [d % x.ndim for d in dims] if x.ndim else []
     rest = [d for d in range(x.ndim) if d not in dims]
-    table = x.ids.permute(*rest, *dims).reshape(math.prod(x.shape[d] for d in rest), -1) if x.ndim else x.ids.reshape(1, 1)
+    table = (
+        x.ids.permute(*rest, *dims).reshape(math.prod(x.shape[d] for d in rest), -1)
+        if x.ndim
+        else x.ids.reshape(1, 1)
+    )
     made = [_combine(nodes, function, row) for row in table.tolist()]
     shape = [1 if d in dims else x.shape[d] for d in range(x.ndim)] if keepdim else [x.shape[d] for d in rest]
     return Symbolic(torch.tensor(made, dtype=torch.int64, device="cpu").reshape(shape), nodes, x.dtype)
@@ -212,7 +235,10 @@ def _combine(nodes: Nodes, function: str, row: list[int]) -> int:
     if function in ("sum", "prod"):
         return row[0] if len(row) == 1 else nodes.apply(function, *row)
     while len(row) > 1:  # pairwise, so that n elements are log n deep
-        row = [nodes.apply(function, *row[i : i + 2]) if i + 1 < len(row) else row[i] for i in range(0, len(row), 2)]
+        row = [
+            nodes.apply(function, *row[i : i + 2]) if i + 1 < len(row) else row[i]
+            for i in range(0, len(row), 2)
+        ]
     return row[0]
 
 
@@ -293,7 +319,9 @@ def _clamp(nodes: Nodes, x, min=None, max=None) -> Symbolic:
 
 
 def _leaky_relu(nodes: Nodes, x, negative_slope=0.01) -> Symbolic:
-    return _elementwise(nodes, "where", _elementwise(nodes, "gt", x, 0.0), x, _affine(nodes, x, negative_slope, 0.0))
+    return _elementwise(
+        nodes, "where", _elementwise(nodes, "gt", x, 0.0), x, _affine(nodes, x, negative_slope, 0.0)
+    )
 
 
 def _softplus(nodes: Nodes, x, beta=1, threshold=20) -> Symbolic:
@@ -317,9 +345,14 @@ def _plain(function: str) -> Callable[..., Symbolic]:
     return lambda nodes, *operands: _elementwise(nodes, function, *operands)
 
 
-ELEMENTWISE: dict[str, Callable[..., Symbolic]] = {
-    **{name: _plain(name) for name, (count, _) in FUNCTIONS.items() if count == 1 and name not in ("detach",)},
-    **{name: _plain(name) for name in "mul atan2 hypot maximum minimum fmod remainder xlogy where copysign".split()},
+COMPUTED: dict[str, Callable[..., Symbolic]] = {
+    **{
+        name: _plain(name) for name, (count, _) in FUNCTIONS.items() if count == 1 and name not in ("detach",)
+    },
+    **{
+        name: _plain(name)
+        for name in "mul atan2 hypot maximum minimum fmod remainder xlogy where copysign".split()
+    },
     **{
         name: _plain(name)
         for name in "gt ge lt le eq ne logical_and logical_or logical_xor logical_not".split()

@@ -58,7 +58,8 @@ def train(
         workers: Processes that load data.
         threads: CPU threads; by default PyTorch's choice.
         out: Folder of the run, new or empty; by default the next free one in runs/.
-        resume: Continue the run in this folder; every other option is taken from it, only --epochs may change.
+        resume: Continue the run in this folder; the other options are taken from it; --epochs, --threads and
+            --workers may be given anew.
     """
     options = {name: value for name, value in locals().items() if name not in ("out", "resume")}
     from biolayers.commands import training
@@ -66,8 +67,9 @@ def train(
     if resume is None:
         training.start(options, out=out)
     else:
-        changed = {name: value for name, value in options.items() if value != _defaults()[name]}
-        training.resume(resume, changed, out=out)
+        defaults = _defaults()
+        changed = {name: value for name, value in options.items() if value != defaults[name]}
+        training.resume(resume, changed, defaults=defaults, out=out)
 
 
 def predict(

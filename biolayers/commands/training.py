@@ -59,8 +59,15 @@ def start(options: dict[str, Any], *, out: Path | None, name: str | None = None)
     return run
 
 
-def resume(folder: Path, changed: dict[str, Any], *, out: Path | None) -> Run:
-    """Continue the run in `folder` after its last finished epoch."""
+def resume(folder: Path, changed: dict[str, Any], *, defaults: dict[str, Any], out: Path | None) -> Run:
+    """Continue the run in `folder` after its last finished epoch.
+
+    Args:
+        folder: Of the run.
+        changed: The options that were given beside --resume.
+        defaults: All options of a run; its `config.yaml` leaves out those that are not given.
+        out: Must be None: a run stays where it is.
+    """
     fixed = sorted(name for name in changed if name not in MAY_CHANGE) + (["out"] if out is not None else [])
     if fixed:
         flags = ", ".join("--" + name.replace("_", "-") for name in fixed)
@@ -68,7 +75,7 @@ def resume(folder: Path, changed: dict[str, Any], *, out: Path | None) -> Run:
     run = Run.open(folder)
     try:
         stored = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-        options = {**stored, **changed}
+        options = {**defaults, **stored, **changed}
         settings = _settings(options)
     except (yaml.YAMLError, TypeError, KeyError) as error:
         raise UserError(f"--resume: {run.config} is not the configuration of a run ({error})") from error

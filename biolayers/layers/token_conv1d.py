@@ -1,7 +1,6 @@
 """Convolution layer over tokens."""
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +49,7 @@ class TokenConv1d(nn.Module):
         out_channels: int,
         kernel_size: int,
         stride: int = 1,
-        padding: int | Literal["same", "valid"] = 0,
+        padding: int | str = 0,
         dilation: int = 1,
         bias: bool = True,
         device: torch.device | str | None = None,

@@ -2,9 +2,10 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -48,7 +49,7 @@ def curves(history: Sequence[dict[str, float]], measure: str, *, best_epoch: int
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
 
-    return _draw(paint, height=3.0)
+    return _draw(paint, measure, height=3.0)
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
@@ -72,7 +73,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
         axes.spines[:].set_visible(False)
         axes.set(title="Confusion matrix", xlabel="predicted", ylabel="true")
 
-    return _draw(paint, height=max(3.0, 1.2 + 0.6 * len(classes)))
+    return _draw(paint, "confusion", height=max(3.0, 1.2 + 0.6 * len(classes)))
 
 
 def class_scores(per_class: dict[str, dict[str, Any]]) -> str:
@@ -93,14 +94,12 @@ def class_scores(per_class: dict[str, dict[str, Any]]) -> str:
         axes.set_title("Scores by class, 95 % intervals", pad=26)
         axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.98), columnspacing=1.2, handletextpad=0.3)
 
-    return _draw(paint, height=max(3.0, 1.4 + 0.5 * len(per_class)))
+    return _draw(paint, "scores", height=max(3.0, 1.4 + 0.5 * len(per_class)))
 
 
-def _draw(paint: Any, *, height: float, width: float = 4.6) -> str:
-    import matplotlib as mpl
-
+def _draw(paint: Callable[[Axes], None], name: str, *, height: float, width: float = 4.6) -> str:
     # The salt makes ids that are the same in every run and differ between the pictures of one page.
-    with mpl.rc_context({**STYLE, "svg.hashsalt": f"qbio-{paint.__qualname__}-{id(paint)}"}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(width, height), layout="constrained")
         paint(figure.add_subplot())
         text = io.StringIO()

@@ -1,7 +1,7 @@
 """Conformance: every op against every row of the matrix of what PyTorch can do with an op.
 
 `conforms(op)` runs the matrix on one op, `table()` prints it for all, and `conformance_tests(op)` makes
-pytest run it row by row. A row is data (`Row`): its group, its name, what it runs, and when it does not apply.
+pytest run it row by row. A row is data (`Row`): its group and name, what it runs, when it applies.
 """
 
 from shared.check.matrix import ROWS, conforms, table

@@ -82,7 +82,7 @@ class Case:
         if self.batch_axes is None:
             raise Mismatch(
                 f"expected to be told the batch axis, received none: declare the samples of {self.op.name} "
-                'with .samples(batch_axes={"name of the argument": axis}), or batch_axes={} when it has no batch'
+                'with .samples(batch_axes={"name of the argument": axis}), or batch_axes={} if it has none'
             )
         return self._batched(args)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pickle
 import sys
 import traceback
@@ -17,10 +18,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from shared.check.case import is_inexact
+from shared.check.case import is_inexact, outputs_of
 from shared.check.holder import Holder
+from shared.declare import Op, registry
 
-import faulthandler; faulthandler.dump_traceback_later(15, repeat=True)
 _PATIENCE = timedelta(seconds=30)  # for the other rank
 
 
@@ -40,22 +41,25 @@ def unpickle(folder: Path, job: dict[str, Any]) -> None:
 
 def average_gradients(folder: Path, job: dict[str, Any]) -> None:
     """One rank of data-parallel training: backward on this rank's rows, gradients averaged by DDP."""
-    op = importlib.import_module("shared.declare")._restore(job["module"], job["op"])
+    importlib.import_module(job["module"])
     args = torch.load(folder / f"arguments{job['rank']}.pt", weights_only=True)
     store = dist.FileStore(str(folder / "store"), 2)
     dist.init_process_group("gloo", store=store, rank=job["rank"], world_size=2, timeout=_PATIENCE)
     try:
-        inputs = tuple(job["inputs"])
-        module = torch.nn.parallel.DistributedDataParallel(
-            Holder(op, tuple(args), inputs, scaled=any(is_inexact(args[i]) for i in inputs))
-        )
-        output = module(*(args[i] for i in inputs))
-        outputs = output if isinstance(output, tuple) else (output,)
-        torch.stack([o.sum() for o in outputs if o.requires_grad]).sum().backward()
-        found = {name: p.grad for name, p in module.module.named_parameters()}
-        torch.save(found, folder / f"gradients{job['rank']}.pt")
+        found = _train_one_step(registry()[job["op"]], args, tuple(job["inputs"]))
     finally:
         dist.destroy_process_group()
+    torch.save(found, folder / f"gradients{job['rank']}.pt")
+
+
+def _train_one_step(op: Op, args: list[Any], inputs: tuple[int, ...]) -> dict[str, Any]:
+    """A function of its own: the DDP module must die before its process group, or the two can deadlock."""
+    module = torch.nn.parallel.DistributedDataParallel(
+        Holder(op, tuple(args), inputs, scaled=any(is_inexact(args[i]) for i in inputs))
+    )
+    outputs = outputs_of(module(*(args[i] for i in inputs)))
+    torch.stack([o.sum() for o in outputs if o.requires_grad]).sum().backward()
+    return {name: p.grad for name, p in module.module.named_parameters()}
 
 
 JOBS = {job.__name__: job for job in (load_export, unpickle, average_gradients)}
@@ -73,6 +77,7 @@ def main() -> None:
         except Exception:
             answer = {"error": traceback.format_exc(limit=-3)}
         print(json.dumps(answer), file=answers, flush=True)
+    os._exit(0)  # nothing to tidy up, and taking PyTorch apart costs a second
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def test_a_run_leaves_everything_that_is_promised(finished):
 
 def test_the_report_stands_alone(finished):
     page = (finished / "report.html").read_text()
-    assert not re.search(r"(src|href|url)\s*[=(]|https?://|<script|@import", page)
+    assert not re.search(r'(src|href)="[^#]|url\([^#]|https?://|<script|@import', page)
     assert page.count("<svg") == 4
     for part in ("held-out accuracy", "Confusion matrix", "motif", "no sequence occurs twice between the parts"):
         assert part in page
@@ -163,7 +163,7 @@ GOOD = ">a class=x\nACGT\n>b class=y\nACGA\n"
         (GOOD, ["--label-pattern", "kind=(.*)"], ["kind=(.*)", "a"]),
         (GOOD, ["--label-pattern", "class=("], ["class=("]),
         (GOOD, ["--labels", "nosuch.csv"], ["nosuch.csv"]),
-        (GOOD.replace("class=y", "class=x"), ["--label-pattern", PATTERN], ["two classes", "'x'"]),
+        (GOOD.replace("class=y", "class=x"), ["--label-pattern", PATTERN], ["classes", "only 'x'"]),
         (GOOD.replace("ACGA", "AC!A"), ["--label-pattern", PATTERN], ["'b'", "position 3", "'!'"]),
         (GOOD.replace("ACGA", "ACGAA"), ["--label-pattern", PATTERN], ["4", "5", "pad"]),
         (GOOD, ["--label-pattern", PATTERN], ["at least 3 different sequences"]),
@@ -214,7 +214,7 @@ def test_predictions_are_a_table_in_the_order_of_the_file(finished, fasta, tmp_p
     code, text, _ = qbio("predict", "--checkpoint", finished, "--fasta", fasta, "--out", out)
     assert code == 0
     assert "120 predictions" in text
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(out.read_text().splitlines()))
     assert list(rows[0]) == ["name", "predicted", "probability_motif", "probability_plain"]
     assert [row["name"] for row in rows] == [f"seq{i}" for i in range(120)]
     for row in rows:
@@ -227,7 +227,7 @@ def test_predictions_do_not_depend_on_the_batch_size(finished, fasta, tmp_path, 
     for size in (7, 1000):
         words = ["--checkpoint", finished / "checkpoints" / "best.ckpt", "--fasta", fasta, "--batch-size", size]
         assert qbio("predict", *words, "--out", tmp_path / f"{size}.csv")[0] == 0
-    few, many = (list(csv.reader((tmp_path / f"{size}.csv").open())) for size in (7, 1000))
+    few, many = (list(csv.reader((tmp_path / f"{size}.csv").read_text().splitlines())) for size in (7, 1000))
     for one, other in zip(few[1:], many[1:], strict=True):
         assert one[:2] == other[:2]
         assert [float(x) for x in one[2:]] == pytest.approx([float(x) for x in other[2:]], abs=1e-5)

@@ -6,6 +6,7 @@ import itertools
 import pickle
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def calls(draw):
     return sizes, draw(st.sampled_from((1, 2, 4, 20, 25))), k, (stride, padding, dilation)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(calls(), st.sampled_from((torch.float32, torch.float64)), st.integers(0, 2**16))
 def test_equals_conv1d_on_one_hot(call, dtype, seed):
     (b, l, out), channels, k, geometry = call
@@ -304,7 +305,11 @@ def test_layer_equals_conv1d(k, padding):
     layer = TokenConv1d(4, 7, k, padding=padding, dilation=3)
     layer.load_state_dict(peer.state_dict())
     tokens, *_ = example(2, 20, 7, 4, k)
-    torch.testing.assert_close(layer(tokens), peer(one_hot(tokens, 4, torch.float32)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Using padding='same' with even kernel lengths")
+        theirs = peer(one_hot(tokens, 4, torch.float32))
+    torch.testing.assert_close(layer(tokens), theirs)
+    torch.testing.assert_close(torch.compile(layer, backend="aot_eager", fullgraph=True)(tokens), theirs)
 
 
 def test_layer_starts_as_conv1d_does():
@@ -340,7 +345,9 @@ def test_layer_refuses(arguments, words):
 
 NARROW = """
 import llvmlite.binding
-llvmlite.binding.get_host_cpu_features = dict  # a processor without AVX-512
+features = llvmlite.binding.get_host_cpu_features()
+features.update((name, False) for name in features if name.startswith("avx512"))
+llvmlite.binding.get_host_cpu_features = lambda: features
 import torch
 from biolayers.kernels.numba import simd
 from biolayers.ops import token_conv1d, token_conv1d_backward

@@ -15,7 +15,9 @@ FEATURES, WEIGHTS, BATCH = 3, 6, 2
 GATES = [*TABLE, *CONTROLLED, "MultiRZ", "PauliRot", "DoubleExcitation", "OrbitalRotation", "QubitUnitary"]
 
 # how an angle follows from the features (columns of x), the weights and one constant; all smooth
-import os; from hypothesis import Phase
+import os
+from hypothesis import Phase
+
 DEV = dict(phases=(Phase.generate,), report_multiple_bugs=False)
 ANGLES = [
     lambda x, w, c: x[..., 0],
@@ -49,7 +51,9 @@ def gates(draw, wires: int):
     on = draw(st.permutations(range(wires)))[:count]
     word = draw(st.text("XYZI", min_size=count, max_size=count)) if name == "PauliRot" else None
     number = 0 if name == "QubitUnitary" else getattr(qml, name).num_params
-    angles = draw(st.lists(st.tuples(st.sampled_from(ANGLES), st.floats(-4, 4)), min_size=number, max_size=number))
+    angles = draw(
+        st.lists(st.tuples(st.sampled_from(ANGLES), st.floats(-4, 4)), min_size=number, max_size=number)
+    )
     rest = [wire for wire in range(wires) if wire not in on]
     outer = draw(st.sampled_from(["plain", "plain", "plain", "adjoint", "ctrl"]))
     value = draw(st.booleans())
@@ -99,9 +103,14 @@ def expected(run, x, w, cotangent):
     """
     rows = []
     for sample in x:
-        tape = qml.tape.make_qscript(run)(sample, w, lambda value: torch.as_tensor(value, dtype=torch.float64))
+        tape = qml.tape.make_qscript(run)(
+            sample, w, lambda value: torch.as_tensor(value, dtype=torch.float64)
+        )
         results = simulate(tape)
-        rows += [torch.as_tensor(r, dtype=torch.float64) for r in (results if isinstance(results, tuple) else [results])]
+        rows += [
+            torch.as_tensor(r, dtype=torch.float64)
+            for r in (results if isinstance(results, tuple) else [results])
+        ]
     out = torch.stack(rows).reshape(len(x), -1)
     return out, gradients(out, x, w, cotangent)
 
@@ -113,7 +122,13 @@ def gradients(out, x, w, cotangent):
     return tuple(torch.zeros_like(t) if g is None else g for g, t in zip(found, (x, w), strict=True))
 
 
-@settings(max_examples=int(os.environ.get('N','500')), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, **DEV)
+@settings(
+    max_examples=int(os.environ.get("N", "500")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+    **DEV,
+)
 @given(run=functions(), seed=st.integers(0, 2**16))
 def test_random_circuits(run, seed):
     def function(inputs, w):

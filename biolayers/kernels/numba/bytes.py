@@ -119,17 +119,6 @@ def equal(typing: Any, block: Any, byte: Any) -> Any:
 
 
 @intrinsic
-def unprintable(typing: Any, letters: Any) -> Any:
-    """`unprintable(letters)`: 255 where the byte is not one of the printable 33..126, else 0."""
-
-    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        stray = builder.icmp_unsigned(">", builder.sub(args[0], _constant(33)), _constant(93))
-        return builder.select(stray, _constant(255), _constant(0))
-
-    return _block(_block), lower
-
-
-@intrinsic
 def backwards(typing: Any, block: Any) -> Any:
     """`backwards(block)`: the last byte first."""
     order = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), list(reversed(range(BLOCK))))
