@@ -1,7 +1,7 @@
-"""Quantum-circuit layers for PyTorch: circuits written in PennyLane, run as one op on a whole batch.
+r"""Quantum-circuit layers for PyTorch: circuits written in PennyLane, run as one op on a whole batch.
 
 >>> import qlayers
->>> qlayers.Circuit.parse("RX(x0) 0\\nsingle expval Z(0)")
+>>> qlayers.Circuit.parse("RX(x0) 0\nsingle expval Z(0)")
 Circuit(1 wire, 1 gate, 1 output; 1 feature)
 """
 

@@ -1,12 +1,14 @@
 """From a PennyLane quantum function to a `Circuit`.
 
-The function runs once with tensors that have no values (`qlayers.trace`), PennyLane applies the QNode's transforms
-and decomposes what the gate table does not know, and what is left are gates with symbolic angles. A function
-written for a batch (`inputs[..., k]`, the templates) is captured on a batch; one written for a single sample
-(`inputs[k]`) is captured on a sample. It runs twice, with different batch sizes: should its angles depend on the
-batch size, on other samples or on chance, it is not captured but called at every forward (`ValueNeeded`).
+The function runs once with tensors that have no values (`qlayers.trace`), PennyLane applies the QNode's
+transforms and decomposes what the gate table does not know, and what is left are gates with symbolic angles.
+A function written for a batch (`inputs[..., k]`, the templates) is captured on a batch; one written for a
+single sample
+(`inputs[k]`) is captured on a sample. It runs twice, with different batch sizes: should its angles depend on
+the batch size, on other samples or on chance, it is not captured but called at every forward (`ValueNeeded`).
 
-Python numbers and tensors that the function takes from its surroundings are read at capture, as by torch.jit.trace.
+Python numbers and tensors that the function takes from its surroundings are read at capture, as by
+torch.jit.trace.
 """
 
 import copy
@@ -76,7 +78,8 @@ class QuantumFunction:
         given = ", ".join(parameters)
         if self.input_arg not in parameters:
             raise SignatureError(
-                f"The quantum function must have an argument named {self.input_arg!r} for the data; its arguments "
+                f"The quantum function must have an argument named {self.input_arg!r} for the data; its "
+                "arguments "
                 f"are ({given}). Rename the data argument, or pass its name as input_arg."
             )
         if self.input_arg in self.shapes:
@@ -86,22 +89,27 @@ class QuantumFunction:
         kinds = [parameter.kind for parameter in parameters.values()]
         if inspect.Parameter.VAR_POSITIONAL in kinds:
             raise SignatureError(
-                "A layer calls its quantum function by argument names, so *args has no meaning; name each weight."
+                "A layer calls its quantum function by argument names, so *args has no meaning; name each "
+                "weight."
             )
         if inspect.Parameter.VAR_KEYWORD not in kinds and {*self.shapes, self.input_arg} != set(parameters):
             raise UserError(
-                f"weight_shapes must name every argument but {self.input_arg!r}: the function's arguments are "
-                f"({given}), weight_shapes has ({', '.join(self.shapes)}). Bind constants with functools.partial."
+                f"weight_shapes must name every argument but {self.input_arg!r}: the function's arguments "
+                "are "
+                f"({given}), weight_shapes has ({', '.join(self.shapes)}). Bind constants with "
+                "functools.partial."
             )
 
     def _check_qnode(self) -> None:
         if self.qnode.interface not in ("auto", "torch"):
             raise UserError(
-                f"The QNode's interface must be 'torch' or 'auto', not {self.qnode.interface!r}; drop the argument."
+                f"The QNode's interface must be 'torch' or 'auto', not {self.qnode.interface!r}; drop the "
+                "argument."
             )
         if getattr(self.qnode, "shots", None):
             raise UserError(
-                f"This layer returns exact expectation values, but the QNode asks for {self.qnode.shots}; remove "
+                f"This layer returns exact expectation values, but the QNode asks for {self.qnode.shots}; "
+                "remove "
                 "the shots from the device or QNode."
             )
 
@@ -133,7 +141,8 @@ class QuantumFunction:
             tapes, join = qml.workflow.construct_batch(qnode, level="user")(**arguments)
         if len(tapes) != 1 or not _is_identity(join):
             raise UserError(
-                "A layer runs one circuit, but the QNode's transforms make several of it or compute with results; "
+                "A layer runs one circuit, but the QNode's transforms make several of it or compute with "
+                "results; "
                 "leave out transforms other than rewrites of the circuit."
             )
         return tapes[0], returned[-1]
@@ -241,7 +250,8 @@ def _decomposition(op) -> list:
             parts = op.decomposition()
     except qml.exceptions.DecompositionUndefinedError:
         raise UserError(
-            f"The gate {what} is not in the gate table and PennyLane cannot decompose it; write it with standard "
+            f"The gate {what} is not in the gate table and PennyLane cannot decompose it; write it with "
+            "standard "
             "gates, or give its class a compute_decomposition."
         ) from None
     return parts
@@ -256,7 +266,8 @@ def _terms(measurement) -> list[tuple[Any, tuple]]:
     if sentence is None:
         if not observable.has_matrix or len(observable.wires) > MOST_DENSE_WIRES:
             raise UserError(
-                f"The observable {observable!r} has no form as a sum of Pauli words; build it from qml.X, qml.Y, "
+                f"The observable {observable!r} has no form as a sum of Pauli words; build it from qml.X, "
+                "qml.Y, "
                 "qml.Z with +, @ and real factors."
             )
         matrix = qml.matrix(observable, wire_order=observable.wires)
@@ -305,7 +316,8 @@ class _NotOfBatch(Exception):  # noqa: N818  (not an error of the user: the func
 
 
 def _captured(function: QuantumFunction, features: int, batches: tuple) -> Circuit:
-    first, second = (_trace(function, features, batch) for batch in batches)
+    with torch.random.fork_rng(devices=[]):
+        first, second = (_trace(function, features, batch) for batch in batches)
     if first != second:
         raise ValueNeeded("its angles change with the size of the batch or from call to call")
     return first
@@ -320,8 +332,7 @@ def _trace(function: QuantumFunction, features: int, batch: int | None) -> Circu
         name: symbolic([nodes.weight(name, i) for i in range(prod(shape))], nodes, shape)
         for name, shape in function.shapes.items()
     }
-    with torch.random.fork_rng(devices=[]):
-        found = function.record(inputs if batch is not None else inputs[0], weights)
+    found = function.record(inputs if batch is not None else inputs[0], weights)
     if nodes.refused:
         raise ValueNeeded(nodes.refused)
     return _circuit(function, found, _PerSample(nodes, features, batch), features)
@@ -396,8 +407,8 @@ def _circuit(function: QuantumFunction, found: Recording, per_sample: _PerSample
 def guess_features(function: QuantumFunction) -> int | None:
     """How many features the function wants, judged by what it accepts and uses; None if that does not show.
 
-    A function that indexes its inputs uses the same few however many there are; an embedding takes at most one
-    per wire; a loop over all features takes any number, and then the device's wires decide.
+    A function that indexes its inputs uses the same few however many there are; an embedding takes at most
+    one per wire; a loop over all features takes any number, and then the device's wires decide.
     """
     used = _features_used(function, 64)
     if used is not None and used < 64:

@@ -30,8 +30,8 @@ class Term(NamedTuple):
 class Circuit:
     """Gates with angles that are expressions of input features and weights, and the observables measured.
 
-    Circuits compare, hash, pickle and copy as plain data; nothing of PennyLane is inside. `str(circuit)` is a text
-    that `Circuit.parse` reads back (the format is described in `qlayers.text`).
+    Circuits compare, hash, pickle and copy as plain data; nothing of PennyLane is inside. `str(circuit)` is a
+    text that `Circuit.parse` reads back (the format is described in `qlayers.text`).
 
     Attributes:
         wires: labels in order; the first is the most significant bit of a basis state.
@@ -105,11 +105,19 @@ class Circuit:
         found = features if features is not None else guess_features(wanted) or 1
         try:
             return capture(wanted, found)
+        except UserError:
+            raise
         except ValueNeeded as error:
             raise UserError(
-                f"The circuit of {wanted.name} is not fixed: {error}. A QuantumLayer runs such a function by calling "
-                "it at each forward; for a Circuit, write it with torch.where and without Python numbers from tensors."
+                f"The circuit of {wanted.name} is not fixed: {error}. A QuantumLayer runs such a function "
+                "by calling "
+                "it at each forward; for a Circuit, write it with torch.where and without Python numbers "
+                "from tensors."
             ) from None
+        except Exception as error:
+            raise UserError(
+                f"The quantum function {wanted.name} fails for inputs with {found} features: {error}"
+            ) from error
 
     @classmethod
     def parse(cls, text: str) -> "Circuit":
@@ -130,7 +138,8 @@ class Circuit:
                 )
             if found.parameters != len(operation.parameters):
                 raise UserError(
-                    f"{operation.gate} takes {found.parameters} parameters, {len(operation.parameters)} are given."
+                    f"{operation.gate} takes {found.parameters} parameters, {len(operation.parameters)} are "
+                    "given."
                 )
             self._check_wires(operation.gate, operation.wires, known)
         for term in (term for terms in self.observables for term in terms):
@@ -141,7 +150,8 @@ class Circuit:
     def _check_wires(self, what: str, wires: tuple, known: set) -> None:
         if len(set(wires)) != len(wires) or not known.issuperset(wires):
             raise UserError(
-                f"{what} acts on wires {list(wires)}; expected different ones of the circuit's {list(self.wires)}."
+                f"{what} acts on wires {list(wires)}; expected different ones of the circuit's "
+                f"{list(self.wires)}."
             )
 
     @cached_property
@@ -169,11 +179,11 @@ class Circuit:
 
     @property
     def features_used(self) -> int:
-        """How many features a sample must have at least: one more than the highest that an angle depends on."""
+        """How many features a sample must have: one more than the highest that an angle depends on."""
         return 1 + max((row[1] for row in self.nodes if row[0] == "input"), default=-1)
 
     def draw(self, *, width: int = 100) -> str:
-        """A drawing in text, wrapped at `width` columns; angles are symbolic (x0 is feature 0 of the sample)."""
+        """A drawing in text, wrapped at `width` columns; angles are symbolic (x0 is a sample's feature 0)."""
         from qlayers.draw import draw
 
         return draw(self, width=width)

@@ -29,7 +29,7 @@ def draw(circuit: Circuit, *, width: int) -> str:
 
 
 def _columns(circuit: Circuit, names: Names, legend: dict[str, str]) -> list[list[str]]:
-    """The columns of equal width, each a cell per wire; a gate stands as far left as the wires it spans allow."""
+    """The columns, each a cell per wire; a gate stands as far left as the wires it spans allow."""
     row_of = {wire: i for i, wire in enumerate(circuit.wires)}
     free = [0] * len(row_of)  # the first column that is free on each wire
     grid: list[list[str]] = []

@@ -1,9 +1,9 @@
 """Angles at run time: a table of expressions turned into a few vectorised torch calls.
 
-Every row has a place in one of two value vectors: `shared` (the same for all samples: weights, constants and what
-is made of them) or `batched` (one row per sample). Rows of one depth and function are computed together: gather
-their arguments, apply the function, append the results. A last gather, scale and offset gives the angles. Steps
-that would do nothing (all features in order, all scales 1) are left out.
+Every row has a place in one of two value vectors: `shared` (the same for all samples: weights, constants and
+what is made of them) or `batched` (one row per sample). Rows of one depth and function are computed together:
+gather their arguments, apply the function, append the results. A last gather, scale and offset gives the
+angles. Steps that would do nothing (all features in order, all scales 1) are left out.
 """
 
 from collections import defaultdict
@@ -37,7 +37,7 @@ class Gather:
 
 @dataclass(frozen=True)
 class Step:
-    """All rows of one depth, function and kind of arguments: gather each argument from its side, apply, append."""
+    """All rows of one depth, function and kind of arguments: gather the arguments, apply, append."""
 
     function: str  # a name of FUNCTIONS or MANY
     side: int  # where the results go
@@ -49,8 +49,8 @@ class Step:
 class Schedule:
     """How the angles of a circuit follow from its weights and the input features.
 
-    `weights` are the names in order of flattening; `constants` come after them in `shared`; `steps` then append to
-    either side; `finals` pick the angles out of each side.
+    `weights` are the names in order of flattening; `constants` come after them in `shared`; `steps` then
+    append to either side; `finals` pick the angles out of each side.
     """
 
     weights: tuple[str, ...]
@@ -116,8 +116,8 @@ def _apply(function: str, count: int, arguments: list[Tensor]) -> Tensor:
 class Scheduler:
     """Builds the `Schedule` that computes the `outputs`, given as (row, scale, offset) for scale * row + offset.
 
-    `schedule` is the result, and `places[i]` the (side, column) of output i in what `angles` returns; equal outputs
-    have one column.
+    `schedule` is the result, and `places[i]` the (side, column) of output i in what `angles` returns; equal
+    outputs have one column.
     """
 
     def __init__(self, rows: Sequence[Row], sizes: dict[str, int], features: int, outputs: Sequence[tuple]):

@@ -1,7 +1,8 @@
 """Angle expressions: scalars made of input features, weight elements and constants, each stored once.
 
-`Nodes` is a table of rows; a row's arguments are the numbers of earlier rows, so equal expressions are the same
-row. A frozen table (a tuple of rows) is what a `Circuit` holds: it compares, hashes and pickles as plain data.
+`Nodes` is a table of rows; a row's arguments are the numbers of earlier rows, so equal expressions are the
+same row. A frozen table (a tuple of rows) is what a `Circuit` holds: it compares, hashes and pickles as plain
+data.
 
     ("input", k)                  feature k of the sample
     ("weight", name, i)           element i of the flattened weight
@@ -24,29 +25,24 @@ def _as_number(test: Callable) -> Callable:
     return lambda a, *others: test(a, *others).to(a.dtype)
 
 
+UNARY = (
+    "abs acos acosh asin asinh atan atanh ceil cos cosh erf erfc erfinv exp exp2 expm1 floor frac lgamma "
+    "digamma "
+    "log log10 log1p log2 reciprocal relu round rsqrt sigmoid sign sin sinc sinh sqrt tan tanh trunc detach"
+)
+BINARY = "sub mul div pow atan2 hypot maximum minimum fmod remainder xlogy copysign"
+TESTS = "gt ge lt le eq ne logical_and logical_or logical_xor"
+
 # name: (number of arguments, the function on tensors)
 FUNCTIONS: dict[str, tuple[int, Callable[..., Tensor]]] = {
-    **{
-        name: (1, getattr(torch, name))
-        for name in (
-            "abs acos acosh asin asinh atan atanh ceil cos cosh erf erfc erfinv exp exp2 expm1 floor frac lgamma "
-            "digamma log log10 log1p log2 reciprocal relu round rsqrt sigmoid sign sin sinc sinh sqrt tan tanh "
-            "trunc detach"
-        ).split()
-    },
+    **{name: (1, getattr(torch, name)) for name in UNARY.split()},
     "softplus": (1, torch.nn.functional.softplus),
     "silu": (1, torch.nn.functional.silu),
     "gelu": (1, torch.nn.functional.gelu),
     "gelu_tanh": (1, lambda x: torch.nn.functional.gelu(x, approximate="tanh")),
     "logical_not": (1, _as_number(torch.logical_not)),
-    **{
-        name: (2, getattr(torch, name))
-        for name in "sub mul div pow atan2 hypot maximum minimum fmod remainder xlogy copysign".split()
-    },
-    **{
-        name: (2, _as_number(getattr(torch, name)))
-        for name in "gt ge lt le eq ne logical_and logical_or logical_xor".split()
-    },
+    **{name: (2, getattr(torch, name)) for name in BINARY.split()},
+    **{name: (2, _as_number(getattr(torch, name))) for name in TESTS.split()},
     "where": (3, lambda test, a, b: torch.where(test != 0, a, b)),
 }
 MANY: dict[str, Callable[[Tensor], Tensor]] = {"sum": lambda x: x.sum(-1), "prod": lambda x: x.prod(-1)}
@@ -91,7 +87,7 @@ class Nodes:
         return self._add(("constant", float(value)))
 
     def affine(self, scale: float, offset: float, child: int) -> int:
-        """scale * child + offset, with an affine or constant child folded in."""
+        """Scale * child + offset, with an affine or constant child folded in."""
         row = self.rows[child]
         if row[0] == "constant":
             return self.constant(scale * row[1] + offset)
@@ -175,7 +171,7 @@ def reachable(rows: Sequence[Row], roots: Iterable[int]) -> list[int]:
 
 
 def compact(rows: Sequence[Row], roots: Sequence[int]) -> tuple[tuple[Row, ...], dict[int, int]]:
-    """The canonical table for these roots: only what they need, numbered by first use; and old number -> new."""
+    """The canonical table for these roots: what they need, numbered by first use; and old number -> new."""
     number = {old: new for new, old in enumerate(reachable(rows, roots))}
     table = tuple(
         with_children(rows[old], [number[child] for child in children_of(rows[old])]) for old in number

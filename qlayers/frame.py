@@ -1,15 +1,16 @@
 """The Clifford frame: what the Clifford gates so far have made of each Pauli word.
 
-If C is the product of the Clifford gates applied so far, exp(-i t/2 P) C = C exp(-i t/2 C†PC): a later rotation
-about P is one about the word C†PC before them. So all Clifford gates move to the end of the circuit, where they
-only turn the observables into other words (Gottesman, arXiv:quant-ph/9807006; Litinski, arXiv:1808.02892).
+If C is the product of the Clifford gates applied so far, exp(-i t/2 P) C = C exp(-i t/2 C†PC): a later
+rotation about P is one about the word C†PC before them. So all Clifford gates move to the end of the circuit,
+where they only turn the observables into other words (Gottesman, arXiv:quant-ph/9807006; Litinski,
+arXiv:1808.02892).
 """
 
 from typing import NamedTuple
 
 
 class Word(NamedTuple):
-    """The Hermitian Pauli word i^|x & z| X^x Z^z times `sign`, as in `qlayers.ops.pauli`: bit n-1-w is wire w."""
+    """The Hermitian word sign i^|x & z| X^x Z^z, as in `qlayers.ops.pauli`: bit n-1-w is wire w."""
 
     x: int
     z: int

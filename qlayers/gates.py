@@ -1,8 +1,9 @@
 """Every gate as a product of Pauli rotations: the gate table of `qlayers`.
 
-A rotation "angle word" is exp(-i angle/2 P) with the Pauli word P on the gate's wires; a gate is its rotations in
-order of application, times exp(i phase). Angles are parameters (a, b, c) or pi, times a rational number. Clifford
-gates are rotations by multiples of pi/2 like any other; `qlayers.frame` is what makes them free.
+A rotation "angle word" is exp(-i angle/2 P) with the Pauli word P on the gate's wires; a gate is its
+rotations in order of application, times exp(i phase). Angles are parameters (a, b, c) or pi, times a rational
+number. Clifford gates are rotations by multiples of pi/2 like any other; `qlayers.frame` is what makes them
+free.
 
 The phase does not change an expectation value. It is kept because it becomes a rotation once the gate is
 controlled, and so that each row can be tested for equality with the gate's matrix, not merely up to a phase.
@@ -17,7 +18,7 @@ from typing import NamedTuple
 _CZ = "pi/2 ZI, pi/2 IZ, -pi/2 ZZ"
 _SWAP = "-pi/2 XX, -pi/2 YY, -pi/2 ZZ"
 
-# name: (number of parameters, "rotations in order of application ; phase"), names and parameters as in PennyLane
+# name as in PennyLane: (number of parameters, "rotations in order of application ; phase")
 TABLE: dict[str, tuple[int, str]] = {
     # one wire
     "RX": (1, "a X"),
@@ -122,8 +123,8 @@ class Gate:
     def controlled(self, value: int = 1) -> "Gate":
         """The gate applied where one more wire, put in front, is in state `value`.
 
-        The projector onto that state is (1 -+ Z)/2, so a rotation by t about P becomes one by t/2 about IP and
-        one by -+t/2 about ZP, and the phase becomes a rotation about Z.
+        The projector onto that state is (1 -+ Z)/2, so a rotation by t about P becomes one by t/2 about IP
+        and one by -+t/2 about ZP, and the phase becomes a rotation about Z.
         """
         sign = -1.0 if value else 1.0
         turns = [
@@ -141,8 +142,9 @@ def gate(name: str, wires: int) -> Gate | None:
     """The gate called `name` on `wires` wires, or None if the table does not know it.
 
     Args:
-        name: a PennyLane name ("RX", "CNOT"), "PauliRot[XYZ]", or one of these in any nesting of "Adjoint(...)",
-            "C(...)" (controlled on 1) and "C0(...)" (controlled on 0), where the control is the first wire.
+        name: a PennyLane name ("RX", "CNOT"), "PauliRot[XYZ]", or one of these in any nesting of
+            "Adjoint(...)", "C(...)" (controlled on 1) and "C0(...)" (controlled on 0), where the control is
+            the first wire.
         wires: number of wires; only "MultiRZ", "GlobalPhase" and "Identity" leave a choice.
 
     Example:

@@ -23,32 +23,34 @@ Init = Callable[[Tensor], Any] | Mapping[str, Callable[[Tensor], Any] | Tensor]
 class QuantumLayer(nn.Module):
     """Expectation values of a parametrised quantum circuit, with the signature of `pennylane.qnn.TorchLayer`.
 
-    The circuit is captured once for each number of input features (default.qubit, diff_method and the like play no
-    part: the layer has its own simulator) and runs as one op on the whole batch, exact and differentiable to any
-    order with respect to inputs and weights. A quantum function whose circuit depends on values, say
-    `if inputs[0] > 0`, is called anew at each forward; `repr(layer)` says so.
+    The circuit is captured once for each number of input features (default.qubit, diff_method and the like
+    play no
+    part: the layer has its own simulator) and runs as one op on the whole batch, exact and differentiable to
+    any order with respect to inputs and weights. A quantum function whose circuit depends on values, say `if
+    inputs[0] > 0`, is called anew at each forward; `repr(layer)` says so.
 
-    What a function takes from its surroundings (Python numbers, flags, tensors that do not require grad) is read
-    when it is captured. `torch.float16` and `bfloat16` inputs are computed in float32.
+    What a function takes from its surroundings (Python numbers, flags, tensors that do not require grad) is
+    read when it is captured. `torch.float16` and `bfloat16` inputs are computed in float32.
 
     Args:
         circuit: a PennyLane QNode or quantum function with an argument `inputs` and one per weight, returning
             `qml.expval(...)` or a list of them; or a `Circuit`.
-        weight_shapes: weight name -> shape, an int n standing for (n,) and 1 for (). The names are the Parameters'
-            and the keys of the state_dict. May be left out for a `Circuit`, which knows its weights.
-        init_method: how weights begin: one function that fills a tensor (from `torch.nn.init`), or a mapping from
-            weight names to such functions or to tensors; default: uniform in [0, 2 pi).
-        features: the number of input features, if the circuit should be captured for it in advance; default: judged
-            by what the function accepts, and settled by the first input.
+        weight_shapes: weight name -> shape, an int n standing for (n,) and 1 for (). The names are the
+            Parameters' and the keys of the state_dict. May be left out for a `Circuit`, which knows its
+            weights.
+        init_method: how weights begin: one function that fills a tensor (from `torch.nn.init`), or a mapping
+            from weight names to such functions or to tensors; default: uniform in [0, 2 pi).
+        features: the number of input features, if the circuit should be captured for it in advance; default:
+            judged by what the function accepts, and settled by the first input.
         input_arg: the name of the data argument.
 
     Shape:
-        inputs (..., features), floating; the outputs have the inputs' dtype and shape (..., outputs), or (...) if
-        the function returns one bare expectation value.
+        inputs (..., features), floating; the outputs have the inputs' dtype and shape (..., outputs), or
+        (...) if the function returns one bare expectation value.
 
     Raises:
-        UserError: the arguments do not fit, or the circuit cannot be run; the message names the gate, weight or
-            measurement.
+        UserError: the arguments do not fit, or the circuit cannot be run; the message names the gate, weight
+            or measurement.
 
     Example:
         >>> import pennylane as qml, torch
@@ -62,7 +64,7 @@ class QuantumLayer(nn.Module):
         >>> model(torch.rand(7, 5)).shape
         torch.Size([7, 1])
         >>> layer
-        QuantumLayer(circuit: 2 wires, 10 gates, 2 outputs; 2 features, weights weights(3,2))
+        QuantumLayer(circuit: 2 wires, 11 gates, 2 outputs; 2 features, weights weights(3,2))
     """
 
     def __init__(
@@ -124,7 +126,8 @@ class QuantumLayer(nn.Module):
         found = next(reversed(self._programs.values()), None)
         if found is None:
             raise UserError(
-                f"The circuit of {self._name} is not known before the number of features is; pass features=, or call "
+                f"The circuit of {self._name} is not known before the number of features is; pass "
+                "features=, or call "
                 "the layer once."
             )
         if not isinstance(found, Captured):
@@ -150,14 +153,15 @@ class QuantumLayer(nn.Module):
             out = out.to(inputs.dtype)
         if program.single:
             out = out.squeeze(-1)
-        return out if len(shape) == 2 else out.reshape(*shape[:-1], *out.shape[1:])
+        return out if len(shape) == 2 else out.reshape(shape[:-1] + out.shape[1:])
 
     def _program(self, features: int) -> "Captured | Retraced":
         """What runs inputs with so many features, made at first use."""
         if features not in self._programs:
             if torch.compiler.is_compiling():
                 raise UserError(
-                    f"The layer has no circuit for {features} features yet and cannot capture one while it is being "
+                    f"The layer has no circuit for {features} features yet and cannot capture one while it "
+                    "is being "
                     f"compiled or exported; pass features={features} to QuantumLayer, or call it once before."
                 )
             with torch.device("cpu"):
@@ -169,7 +173,8 @@ class QuantumLayer(nn.Module):
             return Captured.of(self._circuit, features)
         if self._function is None:
             raise UserError(
-                f"The layer was saved without its Python function and has circuits for {sorted(self._programs)} "
+                "The layer was saved without its Python function and has circuits for "
+                f"{sorted(self._programs)} "
                 f"features only, the inputs have {features}; build it anew from the function."
             )
         from qlayers.capture import capture
@@ -177,15 +182,21 @@ class QuantumLayer(nn.Module):
         from qlayers.trace import ValueNeeded
 
         try:
-            try:
-                return Captured.of(capture(self._function, features), features)
-            except ValueNeeded as error:
-                return Retraced.of(self._function, features, str(error))
+            return Captured.of(capture(self._function, features), features)
+        except UserError:
+            raise
+        except (
+            Exception
+        ) as error:  # of tracing, perhaps, and not of the function: that shows with real numbers
+            reason = str(error) if isinstance(error, ValueNeeded) else f"it cannot be traced ({error})"
+        try:
+            return Retraced.of(self._function, features, reason)
         except UserError:
             raise
         except Exception as error:
             raise FeaturesError(
-                f"The quantum function {self._name} fails for inputs with {features} features (the size of their "
+                f"The quantum function {self._name} fails for inputs with {features} features (the size of "
+                "their "
                 f"last dimension): {error}"
             ) from error
 
@@ -207,7 +218,8 @@ class QuantumLayer(nn.Module):
         fixed = all(isinstance(program, Captured) for program in self._programs.values())
         if not fixed and state["_function"] is None:
             raise UserError(
-                f"The layer calls {self._name} at each forward, and this function cannot be pickled; define it at the "
+                f"The layer calls {self._name} at each forward, and this function cannot be pickled; define "
+                "it at the "
                 "top level of a module, or save the state_dict."
             )
         return state

@@ -1,4 +1,4 @@
-"""A circuit as data for the op: Pauli rotations, measured words, and how angles follow from weights and features."""
+"""A circuit as data for the op: rotations, measured words, and how the angles come about."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,15 +42,15 @@ class Weighed(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a forward pass needs, as plain data.
+    r"""Everything that a forward pass needs, as plain data.
 
-    `rotations` and `words` are the rows of `qlayers.ops.pauli_expval`; `schedule` computes the angles. Output o is
-    the sum of value * <words[word]> over the rows (word, o, value) of `terms`, plus `offsets[o]`, plus the terms of
-    `weighed`. `absorbed` counts the Clifford rotations that cost nothing any more.
+    `rotations` and `words` are the rows of `qlayers.ops.pauli_expval`; `schedule` computes the angles. Output
+    o is the sum of value * <words[word]> over the rows (word, o, value) of `terms`, plus `offsets[o]`, plus
+    the terms of `weighed`. `absorbed` counts the Clifford rotations that cost nothing any more.
 
     Example:
         >>> from qlayers import Circuit
-        >>> circuit = Circuit.parse("wires 0 1\\nH 0\\nRX(x0) 0\\nCNOT 0 1\\nexpval Z(1)")
+        >>> circuit = Circuit.parse("H 0\nRX(x0) 0\nCNOT 0 1\nexpval Z(1)")
         >>> print(circuit.plan())
         Plan: 2 wires, 1 rotation, 1 word, 1 output; 5 Clifford rotations absorbed
     """
@@ -102,8 +102,11 @@ class PlanTables:
         values = pauli_expval(shared, batched, self.rotations, self.words, self.wires)  # (b, T)
         if self.matrix is None:
             return values
-        if torch.is_autocast_enabled(values.device.type):  # autocast would round the sums to half precision
-            with torch.autocast(values.device.type, enabled=False):
+        kind = values.device.type
+        if kind != "meta" and torch.is_autocast_enabled(
+            kind
+        ):  # autocast would round the sums to half precision
+            with torch.autocast(kind, enabled=False):
                 return self._combine(values, shared, batched)
         return self._combine(values, shared, batched)
 
@@ -138,7 +141,7 @@ def _linear(plan: Plan, device: torch.device, dtype: torch.dtype) -> tuple[Tenso
 
 
 def _weighed(plan: Plan, device: torch.device, dtype: torch.dtype) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """For each side: the words, the columns of their factors, and the matrix (terms, outputs) that sums them."""
+    """For each side: words, columns of their factors, and the matrix (terms, outputs) that sums."""
     found = []
     for side in (SHARED, BATCHED):
         terms = [term for term in plan.weighed if term.side == side]
@@ -199,7 +202,7 @@ class Lowered:
 
 
 def _quarters(angle: float) -> int | None:
-    """k if the angle is k pi/2 to rounding, as numpy.pi / 2 is; else None."""
+    """K if the angle is k pi/2 to rounding, as numpy.pi / 2 is; else None."""
     quarters = angle / (pi / 2)
     if abs(quarters) > 1e6 or abs(quarters - round(quarters)) > 1e-15 * max(1.0, abs(quarters)):
         return None

@@ -1,4 +1,4 @@
-"""A captured circuit, ready to run: its plan, with the numbers as tensors for each device and dtype in use."""
+"""A captured circuit, ready to run: its plan, as tensors for each device and dtype in use."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,8 @@ class Captured:
     """Runs one circuit on batches with a fixed number of features.
 
     The index tensors are no buffers of the layer: they follow the inputs' device by themselves, survive
-    `to_empty` from the meta device, and DDP does not send them around. They are never changed, so copies share them.
+    `to_empty` from the meta device, and DDP does not send them around. They are never changed, so copies
+    share them.
 
     Attributes:
         circuit: what it runs.
@@ -40,7 +41,8 @@ class Captured:
         """The circuit for inputs with at least as many features as it uses."""
         if features < circuit.features_used:
             raise UserError(
-                f"The circuit uses {circuit.features_used} input features (x0 to x{circuit.features_used - 1}), the "
+                f"The circuit uses {circuit.features_used} input features (x0 to "
+                f"x{circuit.features_used - 1}), the "
                 f"inputs have {features} in their last dimension."
             )
         return cls(replace(circuit, features=features))

@@ -1,7 +1,7 @@
 """Quantum functions whose circuit depends on values: called with the real tensors at every forward.
 
-Slower than a captured circuit by the time that PennyLane takes to build one, and otherwise the same: the gates
-become Pauli rotations, Clifford gates are absorbed, one op runs the whole batch.
+Slower than a captured circuit by the time that PennyLane takes to build one, and otherwise the same: the
+gates become Pauli rotations, Clifford gates are absorbed, one op runs the whole batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,18 +42,18 @@ class Retraced:
             name: torch.rand(shape, generator=generator, device="cpu")
             for name, shape in function.shapes.items()
         }
-        try:
-            _run(function, inputs, weights)
-        except UserError:
-            raise
-        except Exception as of_batch:
+        with torch.random.fork_rng(devices=[]):
             try:
-                by_sample = cls(function, reason, True, False)
-                by_sample.run(inputs, list(weights.values()))
-            except Exception:
-                raise of_batch from None
-            return cls(function, reason, True, _single(function, inputs[0], weights))
-        return cls(function, reason, False, _single(function, inputs, weights))
+                _run(function, inputs, weights)
+                return cls(function, reason, False, _single(function, inputs, weights))
+            except UserError:
+                raise
+            except Exception as of_batch:
+                try:
+                    _run(function, inputs[0], weights)
+                except Exception:
+                    raise of_batch from None
+                return cls(function, reason, True, _single(function, inputs[0], weights))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,7 +120,8 @@ class _Columns:
         if value.ndim == 0 or value.shape == (self._batch,):
             return value
         raise ValueError(
-            f"a gate's parameter has shape {tuple(value.shape)}, expected one number or {self._batch}, one per sample"
+            f"a gate's parameter has shape {tuple(value.shape)}, expected one number or {self._batch}, one "
+            "per sample"
         )
 
     def add(self, angle: Tensor | float) -> tuple[int, int]:

@@ -10,7 +10,8 @@
     expval Z(0)                an output: a sum of Pauli words with coefficients; I is the identity
     expval 0.5*X(0)@Z(1) + 2.0*I
 
-"single expval Z(0)" is an output returned bare. "#" begins a comment. H, X, Y, Z, CPhase, SQISW are also understood.
+"single expval Z(0)" is an output returned bare. "#" begins a comment. H, X, Y, Z, CPhase, SQISW are also
+understood.
 """
 
 import ast
@@ -52,7 +53,7 @@ class Names:
         for i, row in enumerate(circuit.nodes):
             text = self._text(row)
             depth = 0 if row[0] in LEAVES else 1 + max(depths[child] for child in children_of(row))
-            if depth > DEEPEST or (used[i] > 1 and row[0] not in (*LEAVES, "affine")):
+            if depth > DEEPEST or (used[i] > 1 and depth > (row[0] == "affine")):
                 name = f"e{len(self.lets)}"
                 self.lets.append((name, text))
                 text, depth = name, 0
@@ -172,6 +173,8 @@ class _Reader:
         elif keyword == "features":
             self.features = int(rest)
         elif keyword == "weights":
+            if not re.fullmatch(r"(\w+\([\d, ]*\)\s*)*", rest):
+                raise UserError("expected weights with their shapes, such as w(2,3)")
             for name, shape in re.findall(r"(\w+)\(([\d, ]*)\)", rest):
                 self.shapes[name] = tuple(int(n) for n in shape.split(",") if n.strip())
         elif keyword == "let":
@@ -274,6 +277,8 @@ class _Reader:
 
 
 def _labels(text: str) -> list[int | str]:
+    if not re.fullmatch(rf"(\s*{_LABEL})*\s*", text):
+        raise UserError("expected wires: integers, or strings in double quotes")
     return [json.loads(label) for label in re.findall(_LABEL, text)]
 
 
@@ -292,4 +297,6 @@ def _split_parameters(head: str) -> tuple[str, list[str]]:
         if (letter == "," and depth == 1) or (letter == ")" and depth == 0):
             parts.append(head[begin:i])
             begin = i + 1
+    if depth != 0:
+        raise UserError("a bracket is not closed")
     return head[:start], parts

@@ -1,10 +1,11 @@
 """Tensors without values: what a quantum function computes its angles with while it is being captured.
 
-A `Symbolic` looks to torch and PennyLane like a float tensor, but each element is the number of an expression in
-`Nodes`. An operation that only moves elements (select, reshape, cat, ...) is the very same ATen operation on the
-int64 numbers, in-place writes and aliasing included; arithmetic adds expressions. Whatever needs a value
-(`float(x)`, `if x > 0`, `x.numpy()`) or is not known here raises, and the layer then calls the function with real
-tensors at each forward. So nothing that depends on a value can be fixed by accident.
+A `Symbolic` looks to torch and PennyLane like a float tensor, but each element is the number of an expression
+in `Nodes`. An operation that only moves elements (select, reshape, cat, ...) is the very same ATen operation
+on the int64 numbers, in-place writes and aliasing included; arithmetic adds expressions. Whatever needs a
+value
+(`float(x)`, `if x > 0`, `x.numpy()`) or is not known here raises, and the layer then calls the function with
+real tensors at each forward. So nothing that depends on a value can be fixed by accident.
 """
 
 import functools
@@ -20,29 +21,33 @@ from qlayers.expressions import FUNCTIONS, Nodes
 aten = torch.ops.aten
 
 
+def _set(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
 class ValueNeeded(Exception):  # noqa: N818  (not an error of the user: it selects another way to run)
     """The function needs the value of a tensor, not only its expression."""
 
 
 # operations that move elements: run as they are on the numbers
-LAYOUT = frozenset(
-    "view _unsafe_view _reshape_alias reshape select slice narrow permute transpose t expand unsqueeze squeeze cat "
-    "stack index index_select gather unbind split split_with_sizes chunk clone alias diagonal flip roll repeat "
-    "unfold movedim lift_fresh lift_fresh_copy view_copy expand_copy select_copy slice_copy permute_copy "
-    "transpose_copy t_copy unsqueeze_copy squeeze_copy alias_copy unbind_copy split_copy split_with_sizes_copy "
-    "diagonal_copy unfold_copy".split()
+LAYOUT = _set(
+    "view _unsafe_view _reshape_alias reshape select slice narrow permute transpose t expand unsqueeze "
+    "squeeze cat stack index index_select gather unbind split split_with_sizes chunk clone alias "
+    "diagonal flip roll repeat unfold movedim lift_fresh lift_fresh_copy view_copy expand_copy "
+    "select_copy slice_copy permute_copy transpose_copy t_copy unsqueeze_copy squeeze_copy alias_copy "
+    "unbind_copy split_copy split_with_sizes_copy diagonal_copy unfold_copy"
 )
-LIKE = frozenset("zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty".split())
-TESTS = frozenset("gt ge lt le eq ne logical_and logical_or logical_xor logical_not".split()) | {
+LIKE = _set("zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty")
+TESTS = _set("gt ge lt le eq ne logical_and logical_or logical_xor logical_not") | {
     f"bitwise_{name}" for name in ("and", "or", "xor", "not")
 }
-SHAPED = frozenset(
-    "mm mv dot vdot bmm sum prod amax amin mean max min var var_mean cumsum cumprod linalg_vector_norm".split()
+SHAPED = _set(
+    "mm mv dot vdot bmm sum prod amax amin mean max min var var_mean cumsum cumprod linalg_vector_norm"
 )
 # compositions that torch spells out safely in the operations above and below
-DECOMPOSED = frozenset(
-    "_softmax _log_softmax addmm addmv addr addcmul addcdiv baddbmm addbmm lerp native_layer_norm hardtanh "
-    "hardsigmoid hardswish std".split()
+DECOMPOSED = _set(
+    "_softmax _log_softmax addmm addmv addr addcmul addcdiv baddbmm addbmm lerp native_layer_norm "
+    "hardtanh hardsigmoid hardswish std"
 )
 
 
@@ -57,7 +62,7 @@ class Symbolic(torch.Tensor):
     @staticmethod
     def __new__(cls, ids: Tensor, nodes: Nodes, dtype: torch.dtype | None = None) -> "Symbolic":
         self = torch.Tensor._make_wrapper_subclass(
-            cls, ids.shape, strides=ids.stride(), dtype=dtype or torch.get_default_dtype(), device=ids.device
+            cls, ids.shape, strides=ids.stride(), dtype=dtype or torch.float64, device=ids.device
         )
         self.ids, self.nodes = ids, nodes
         return self
@@ -145,7 +150,7 @@ def _run(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
 
 
 def _symbolic(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
-    """The symbolic form of an operation, its shapes held against torch's own where they do not just broadcast."""
+    """The symbolic form of an operation; shapes that do not just broadcast are held against torch's."""
     try:
         found = COMPUTED[name](nodes, *args, **kwargs)
     except TypeError as error:  # an overload with arguments that the symbolic form does not take
@@ -163,13 +168,15 @@ def _symbolic(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
 def _dtype(args: tuple) -> torch.dtype:
     """The dtype of a result: what the floating tensors promote to."""
     found = {x.dtype for x in tree_leaves(args) if isinstance(x, Symbolic) and x.dtype.is_floating_point}
-    return functools.reduce(torch.promote_types, found) if found else torch.get_default_dtype()
+    return functools.reduce(torch.promote_types, found) if found else torch.float64
 
 
 def _meta(x):
-    return (
-        torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta") if isinstance(x, Tensor) else x
-    )
+    """A tensor without data for shapes only, so of one dtype whatever the constants of the function have."""
+    if not isinstance(x, Tensor):
+        return x
+    dtype = torch.float32 if x.dtype.is_floating_point else x.dtype
+    return torch.empty_strided(x.shape, x.stride(), dtype=dtype, device="meta")
 
 
 def _layout(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
@@ -335,7 +342,7 @@ def _gelu(nodes: Nodes, x, *, approximate: str = "none") -> Symbolic:
 
 
 def _to(nodes: Nodes, x: Symbolic, dtype=None, **_) -> Symbolic:
-    """Between float dtypes a cast is left to the dtype that the layer computes in; 0 and 1 stay what they are."""
+    """A cast between float dtypes is left to the layer's dtype; 0 and 1 stay what they are."""
     if dtype is not None and not dtype.is_floating_point and (x.dtype != torch.bool or dtype.is_complex):
         raise ValueNeeded(f"it casts a tensor to {dtype}")
     return Symbolic(x.ids.clone(), nodes)
@@ -351,12 +358,9 @@ COMPUTED: dict[str, Callable[..., Symbolic]] = {
     },
     **{
         name: _plain(name)
-        for name in "mul atan2 hypot maximum minimum fmod remainder xlogy where copysign".split()
+        for name in _set("mul atan2 hypot maximum minimum fmod remainder xlogy where copysign")
     },
-    **{
-        name: _plain(name)
-        for name in "gt ge lt le eq ne logical_and logical_or logical_xor logical_not".split()
-    },
+    **{name: _plain(name) for name in TESTS if not name.startswith("bitwise")},
     **{f"bitwise_{name}": _plain(f"logical_{name}") for name in ("and", "or", "xor", "not")},
     "add": _add,
     "sub": lambda nodes, a, b, alpha=1: _add(nodes, a, b, alpha, sign=-1.0),

@@ -95,6 +95,9 @@ def reference_vjp(
     It evaluates the reference again, and is itself differentiable to any order.
     """
     wanted = [i for i, need in enumerate(needs) if need]
+    # a transform that has ended leaves wrappers, which a new transform takes for its own; any view sheds them
+    args = [a.view_as(a) if isinstance(a, Tensor) else a for a in args]
+    grads = [grad.view_as(grad) for grad in grads]
 
     def of_wanted(*tensors: Tensor) -> Any:
         filled = list(args)

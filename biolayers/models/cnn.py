@@ -1,5 +1,6 @@
 """A small convolutional classifier that reads tokens and keeps positions apart."""
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class SequenceCNN(nn.Module):
         letters: Letters of the alphabet (4 for DNA); tokens from `letters` on (N, gaps, padding) read as zeros.
         channels: Channels of both convolutions.
         kernel_size: Width of the first convolution, odd.
-        positions: Places that are kept along the sequence; at most `length`.
+        positions: How many places are kept along the sequence, at most.
         dropout: Share of the first layer's features that training drops; the head's input drops 0.2 more.
         head: Makes the last part of the model from `(features, classes)`; by default `nn.Linear`.
 
@@ -46,7 +47,7 @@ class SequenceCNN(nn.Module):
         head: Head = nn.Linear,
     ) -> None:
         super().__init__()
-        positions = min(positions, length)
+        window = math.ceil(length / positions)
         self.body = nn.Sequential(
             TokenConv1d(letters, channels, kernel_size, padding=kernel_size // 2),
             nn.BatchNorm1d(channels),
@@ -55,11 +56,11 @@ class SequenceCNN(nn.Module):
             nn.Conv1d(channels, channels, 5, padding=2),
             nn.BatchNorm1d(channels),
             nn.ReLU(),
-            nn.AdaptiveMaxPool1d(positions),
+            nn.MaxPool1d(window, ceil_mode=True),
             nn.Flatten(),
             nn.Dropout(min(0.9, dropout + 0.2)),
         )
-        self.head = head(channels * positions, classes)
+        self.head = head(channels * math.ceil(length / window), classes)
 
     def forward(self, tokens: Tensor) -> Tensor:  # (b, length) uint8 -> (b, classes)
         return self.head(self.body(tokens))

@@ -53,13 +53,18 @@ class History(L.Callback):
 
 
 class Reseed(L.Callback):
-    """Gives every epoch its own seed, so that a resumed run draws the same dropout as one that never stopped."""
+    """Gives every step its own seed, so that a resumed run draws the same dropout as one that never stopped.
+
+    A seed per epoch would not do: loaders draw random numbers when they start, and not at the same places.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        torch.manual_seed((self.seed << 20) + trainer.current_epoch)
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        torch.manual_seed((self.seed << 32) + trainer.global_step)
 
 
 class Lines(L.Callback):

@@ -32,9 +32,9 @@ def doctor(*, conformance: bool = False, json: bool = False) -> int:
         _print(findings)
     if not conformance:
         return 0
-    from shared import check  # type: ignore[attr-defined]
+    from shared import check
 
-    return check.print_conformance()
+    return 0 if check.table() else 1
 
 
 def examine() -> dict[str, Any]:

@@ -32,6 +32,7 @@ STYLE = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "legend.frameon": False,
+    "text.parse_math": False,  # a class may be called $x$
 }
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 

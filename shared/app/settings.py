@@ -37,6 +37,8 @@ class Settings:
             at_least("--" + name.replace("_", "-"), getattr(self, name), 1)
         for name in ("seed", "workers"):
             at_least("--" + name, getattr(self, name), 0)
+        if self.seed >= 1 << 31:
+            raise UserError(f"--seed: expected a whole number below 2^31, received {self.seed}")
         if self.threads is not None:
             at_least("--threads", self.threads, 1)
         if not 0 < self.lr < math.inf:

@@ -15,10 +15,6 @@ FEATURES, WEIGHTS, BATCH = 3, 6, 2
 GATES = [*TABLE, *CONTROLLED, "MultiRZ", "PauliRot", "DoubleExcitation", "OrbitalRotation", "QubitUnitary"]
 
 # how an angle follows from the features (columns of x), the weights and one constant; all smooth
-import os
-from hypothesis import Phase
-
-DEV = dict(phases=(Phase.generate,), report_multiple_bugs=False)
 ANGLES = [
     lambda x, w, c: x[..., 0],
     lambda x, w, c: x[..., 1] * math.pi + c,
@@ -123,11 +119,10 @@ def gradients(out, x, w, cotangent):
 
 
 @settings(
-    max_examples=int(os.environ.get("N", "500")),
+    max_examples=500,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,
-    **DEV,
 )
 @given(run=functions(), seed=st.integers(0, 2**16))
 def test_random_circuits(run, seed):

@@ -49,7 +49,7 @@ def test_row_is_the_matrix(name):
 
 @pytest.mark.parametrize("name", [*TABLE, *CONTROLLED])
 def test_adjoint_and_controls(name):
-    op, found = pennylane_gate(name)
+    op, _ = pennylane_gate(name)
     wires = len(op.wires)
     adjoint = gate(f"Adjoint({name})", wires)
     np.testing.assert_allclose(matrix_of(adjoint, ANGLES), qml.matrix(op).conj().T, atol=1e-14)
