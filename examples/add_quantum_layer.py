@@ -2,8 +2,8 @@
 
     python examples/add_quantum_layer.py
 
-The model learns to tell two spirals apart. One line puts a circuit between its layers; from then on it is a layer
-like any other: it trains with any optimizer, moves with `.to(...)`, and is saved in the `state_dict`.
+The model learns to tell two spirals apart. One line puts a circuit between its layers; from then on it is a
+layer like any other: it trains with any optimizer, moves with `.to(...)`, and is saved in the `state_dict`.
 """
 
 import math

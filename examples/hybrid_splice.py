@@ -1,11 +1,11 @@
 """A hybrid quantum-classical model of your own, on real splice junctions.
 
-    python examples/hybrid_splice.py            # the hybrid model
-    python examples/hybrid_splice.py --compare  # and a classical head of the same size, on the same split
+    python examples/hybrid_splice.py                 # the hybrid model
+    python examples/hybrid_splice.py --compare true  # and a classical head of its size, on the same split
 
-A convolution reads the sequence, a circuit of four qubits decides. Everything that the last layer sees has passed
-through the circuit, so what the model knows it knows by way of it. (`qbio demo` trains such a model with all the
-comfort: early stopping, averaged weights, a report.)
+A convolution reads the sequence, a circuit of four qubits decides: everything that the last layer sees has
+passed through the circuit. (`qbio demo` trains such a model with all the comfort: early stopping, averaged
+weights, a report.)
 """
 
 import copy

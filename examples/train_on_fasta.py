@@ -51,7 +51,9 @@ def main(fasta: Path = SPLICE, label_pattern: str = r"class=(\w+)", epochs: int 
     for epoch in range(1, epochs + 1):
         model.train()
         losses = []
-        for tokens, labels in DataLoader(training, batch_size=64, shuffle=True):  # (b, length) uint8, (b,) int64
+        for tokens, labels in DataLoader(
+            training, batch_size=64, shuffle=True
+        ):  # (b, length) uint8, (b,) int64
             loss = F.cross_entropy(model(tokens), labels)
             optimizer.zero_grad()
             loss.backward()

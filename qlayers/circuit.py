@@ -98,7 +98,8 @@ class Circuit:
             >>> Circuit.from_function(function, {"w": ()})
             Circuit(2 wires, 3 gates, 1 output; 2 features, weights w())
         """
-        from qlayers.capture import QuantumFunction, capture, guess_features
+        from qlayers.capture import capture, guess_features
+        from qlayers.record import QuantumFunction
         from qlayers.trace import ValueNeeded
 
         wanted = QuantumFunction(function, shapes_of(weight_shapes), input_arg=input_arg)
@@ -109,10 +110,9 @@ class Circuit:
             raise
         except ValueNeeded as error:
             raise UserError(
-                f"The circuit of {wanted.name} is not fixed: {error}. A QuantumLayer runs such a function "
-                "by calling "
-                "it at each forward; for a Circuit, write it with torch.where and without Python numbers "
-                "from tensors."
+                f"The circuit of {wanted.name} is not fixed: {error}. A QuantumLayer runs such a function by "
+                "calling it at each forward; for a Circuit, write it with torch.where and without Python "
+                "numbers from tensors."
             ) from None
         except Exception as error:
             raise UserError(

@@ -106,7 +106,7 @@ def _gather(vector: Tensor, index: Tensor | None, scale: Tensor | None, offset: 
 def _apply(function: str, count: int, arguments: list[Tensor]) -> Tensor:
     if function not in MANY:
         return FUNCTIONS[function][1](*arguments)
-    # an argument holds the children of all rows on one side, row after row; the two sides are joined at the end
+    # an argument holds the children of all rows on one side, row after row; then the sides are joined
     parts = [MANY[function](x.reshape(*x.shape[:-1], count, x.shape[-1] // count)) for x in arguments]
     if len(parts) == 1:
         return parts[0]
@@ -114,7 +114,7 @@ def _apply(function: str, count: int, arguments: list[Tensor]) -> Tensor:
 
 
 class Scheduler:
-    """Builds the `Schedule` that computes the `outputs`, given as (row, scale, offset) for scale * row + offset.
+    """Builds the `Schedule` that computes `outputs`, (row, scale, offset) for scale * row + offset.
 
     `schedule` is the result, and `places[i]` the (side, column) of output i in what `angles` returns; equal
     outputs have one column.
@@ -191,7 +191,7 @@ class Scheduler:
         return Step(function, side, len(numbers), tuple(arguments))
 
     def _resolve(self, number: int, scale: float = 1.0, offset: float = 0.0) -> tuple[int, int, float, float]:
-        """(side, position, scale, offset) of scale * row + offset; affine rows are never computed on their own."""
+        """(side, position, scale, offset) of scale * row + offset; affine rows are never computed."""
         row = self._rows[number]
         if row[0] == "affine":
             return *self._at[row[3]], scale * row[1], scale * row[2] + offset

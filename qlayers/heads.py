@@ -12,9 +12,9 @@ class QuantumHead(nn.Module):
     """Classifies features with a variational circuit; nothing goes round it.
 
     A linear layer chooses one angle per wire, batch normalisation spreads the angles over the circuit's range
-    (without it, many start at 0, where cos has no slope, and training can stall); the circuit (`AngleEmbedding`, then
-    `StronglyEntanglingLayers`) is measured in Z on every wire; a linear layer reads the logits from these
-    expectation values alone.
+    (without it, many start at 0, where cos has no slope, and training can stall); the circuit
+    (`AngleEmbedding`, then `StronglyEntanglingLayers`) is measured in Z on every wire; a linear layer reads
+    the logits from these expectation values alone.
 
     Args:
         features: Number of input features.

@@ -23,11 +23,10 @@ Init = Callable[[Tensor], Any] | Mapping[str, Callable[[Tensor], Any] | Tensor]
 class QuantumLayer(nn.Module):
     """Expectation values of a parametrised quantum circuit, with the signature of `pennylane.qnn.TorchLayer`.
 
-    The circuit is captured once for each number of input features (default.qubit, diff_method and the like
-    play no
-    part: the layer has its own simulator) and runs as one op on the whole batch, exact and differentiable to
-    any order with respect to inputs and weights. A quantum function whose circuit depends on values, say `if
-    inputs[0] > 0`, is called anew at each forward; `repr(layer)` says so.
+    The circuit is captured once for each number of input features and runs as one op on the whole batch, exact
+    and differentiable to any order with respect to inputs and weights. The layer has its own simulator: of a
+    QNode's device only the wires matter, and diff_method plays no part. A quantum function whose circuit depends
+    on values, say `if inputs[0] > 0`, is called anew at each forward; `repr(layer)` says so.
 
     What a function takes from its surroundings (Python numbers, flags, tensors that do not require grad) is
     read when it is captured. `torch.float16` and `bfloat16` inputs are computed in float32.
@@ -95,7 +94,8 @@ class QuantumLayer(nn.Module):
 
     def _take(self, function: Callable, features: int | None, input_arg: str) -> None:
         """Check the function and capture it for the number of features that it seems to want."""
-        from qlayers.capture import QuantumFunction, guess_features
+        from qlayers.capture import guess_features
+        from qlayers.record import QuantumFunction
 
         self._function = QuantumFunction(function, self._shapes, input_arg=input_arg)
         self._name = self._function.name
@@ -126,9 +126,8 @@ class QuantumLayer(nn.Module):
         found = next(reversed(self._programs.values()), None)
         if found is None:
             raise UserError(
-                f"The circuit of {self._name} is not known before the number of features is; pass "
-                "features=, or call "
-                "the layer once."
+                f"The circuit of {self._name} is not known before the number of features is; pass features=, "
+                "or call the layer once."
             )
         if not isinstance(found, Captured):
             raise UserError(
@@ -161,8 +160,8 @@ class QuantumLayer(nn.Module):
             if torch.compiler.is_compiling():
                 raise UserError(
                     f"The layer has no circuit for {features} features yet and cannot capture one while it "
-                    "is being "
-                    f"compiled or exported; pass features={features} to QuantumLayer, or call it once before."
+                    f"is being compiled or exported; pass features={features} to QuantumLayer, or call it "
+                    "once before."
                 )
             with torch.device("cpu"):
                 self._programs[features] = self._make(features)
@@ -174,8 +173,8 @@ class QuantumLayer(nn.Module):
         if self._function is None:
             raise UserError(
                 "The layer was saved without its Python function and has circuits for "
-                f"{sorted(self._programs)} "
-                f"features only, the inputs have {features}; build it anew from the function."
+                f"{sorted(self._programs)} features only, the inputs have {features}; build it anew from the "
+                "function."
             )
         from qlayers.capture import capture
         from qlayers.retrace import Retraced
@@ -196,8 +195,7 @@ class QuantumLayer(nn.Module):
         except Exception as error:
             raise FeaturesError(
                 f"The quantum function {self._name} fails for inputs with {features} features (the size of "
-                "their "
-                f"last dimension): {error}"
+                f"their last dimension): {error}"
             ) from error
 
     def extra_repr(self) -> str:
@@ -219,8 +217,7 @@ class QuantumLayer(nn.Module):
         if not fixed and state["_function"] is None:
             raise UserError(
                 f"The layer calls {self._name} at each forward, and this function cannot be pickled; define "
-                "it at the "
-                "top level of a module, or save the state_dict."
+                "it at the top level of a module, or save the state_dict."
             )
         return state
 

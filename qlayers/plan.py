@@ -157,7 +157,7 @@ def _weighed(plan: Plan, device: torch.device, dtype: torch.dtype) -> list[tuple
 
 
 class Lowered:
-    """Gates as Pauli rotations with every Clifford moved to the end; `pull` is what the observables become."""
+    """Gates as Pauli rotations, all Cliffords moved to the end; `pull` is what observables become."""
 
     def __init__(
         self, wires: Sequence, operations: Sequence[tuple[str, tuple, Sequence]], constant=lambda p: None

@@ -42,8 +42,7 @@ class Captured:
         if features < circuit.features_used:
             raise UserError(
                 f"The circuit uses {circuit.features_used} input features (x0 to "
-                f"x{circuit.features_used - 1}), the "
-                f"inputs have {features} in their last dimension."
+                f"x{circuit.features_used - 1}), the inputs have {features} in their last dimension."
             )
         return cls(replace(circuit, features=features))
 

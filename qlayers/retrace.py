@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qlayers.capture import QuantumFunction
 from qlayers.evaluate import BATCHED, SHARED
 from qlayers.ops.pauli_expval import pauli_expval
 from qlayers.plan import Lowered
+from qlayers.record import QuantumFunction
 from shared.errors import UserError
 
 

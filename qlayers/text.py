@@ -40,7 +40,7 @@ _WORD = re.compile(rf"(?:I|[XYZ]\({_LABEL}\)(?:@[XYZ]\({_LABEL}\))*)$")
 
 
 class Names:
-    """The text of each expression of a circuit: `texts[number]`, and the lines that name shared ones, `lets`."""
+    """The text of each expression, `texts[number]`, and the (name, text) of shared ones, `lets`."""
 
     def __init__(self, circuit: Circuit, number: Callable[[float], str] = repr):
         self._shapes = dict(circuit.weights)

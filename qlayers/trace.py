@@ -32,10 +32,10 @@ class ValueNeeded(Exception):  # noqa: N818  (not an error of the user: it selec
 # operations that move elements: run as they are on the numbers
 LAYOUT = _set(
     "view _unsafe_view _reshape_alias reshape select slice narrow permute transpose t expand unsqueeze "
-    "squeeze cat stack index index_select gather unbind split split_with_sizes chunk clone alias "
-    "diagonal flip roll repeat unfold movedim lift_fresh lift_fresh_copy view_copy expand_copy "
-    "select_copy slice_copy permute_copy transpose_copy t_copy unsqueeze_copy squeeze_copy alias_copy "
-    "unbind_copy split_copy split_with_sizes_copy diagonal_copy unfold_copy"
+    "squeeze cat stack index index_select gather unbind split split_with_sizes chunk clone alias diagonal "
+    "flip roll repeat unfold movedim lift_fresh lift_fresh_copy view_copy expand_copy select_copy "
+    "slice_copy permute_copy transpose_copy t_copy unsqueeze_copy squeeze_copy alias_copy unbind_copy "
+    "split_copy split_with_sizes_copy diagonal_copy unfold_copy"
 )
 LIKE = _set("zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty")
 TESTS = _set("gt ge lt le eq ne logical_and logical_or logical_xor logical_not") | {
@@ -46,8 +46,8 @@ SHAPED = _set(
 )
 # compositions that torch spells out safely in the operations above and below
 DECOMPOSED = _set(
-    "_softmax _log_softmax addmm addmv addr addcmul addcdiv baddbmm addbmm lerp native_layer_norm "
-    "hardtanh hardsigmoid hardswish std"
+    "_softmax _log_softmax addmm addmv addr addcmul addcdiv baddbmm addbmm lerp native_layer_norm hardtanh "
+    "hardsigmoid hardswish std"
 )
 
 

@@ -99,18 +99,23 @@ def reference_vjp(
     args = [a.view_as(a) if isinstance(a, Tensor) else a for a in args]
     grads = [grad.view_as(grad) for grad in grads]
 
-    def of_wanted(*tensors: Tensor) -> Any:
+    def of_wanted(*tensors: Tensor) -> tuple[Tensor, ...]:
         filled = list(args)
         for i, tensor in zip(wanted, tensors, strict=True):
             filled[i] = tensor
-        return reference(*filled)
+        outputs = reference(*filled)
+        return tuple(filter(_has_slope, outputs if isinstance(outputs, tuple) else (outputs,)))
 
-    outputs, pull_back = torch.func.vjp(of_wanted, *(args[i] for i in wanted))
-    found = pull_back(tuple(grads) if isinstance(outputs, tuple) else grads[0])
+    _, pull_back = torch.func.vjp(of_wanted, *(args[i] for i in wanted))
+    found = pull_back(tuple(filter(_has_slope, grads)))
     gradients: list[Tensor | None] = [None] * len(needs)
     for i, gradient in zip(wanted, found, strict=True):
         gradients[i] = gradient
     return tuple(gradients)
+
+
+def _has_slope(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def loop_rule(op: Op, size: int, dims: Sequence[int | None], args: Sequence[Any]) -> tuple[Any, Any]:

@@ -33,8 +33,8 @@ def train(
 ) -> None:
     """Train a classifier on labelled sequences and report how good it is on sequences it never saw.
 
-    The records are split into 80 % for training, 10 % for validation and 10 % held out; identical sequences stay
-    in one part. The labels come from one of --label-pattern, --labels and --class-files.
+    The records are split into 80 % for training, 10 % for validation and 10 % held out; identical sequences
+    stay in one part. The labels come from one of --label-pattern, --labels and --class-files.
 
     Args:
         fasta: The sequences.
@@ -46,7 +46,7 @@ def train(
         name_column: The table's column of names, if its header says neither name nor id.
         label_column: The table's column of classes, if its header says neither label nor class.
         alphabet: The kind of sequence.
-        pad_to: Fill shorter sequences up to this length, or to the longest; without it all must be equally long.
+        pad_to: Fill shorter sequences up to this length, or to the longest; else all must be equally long.
         model: cnn, hybrid (the same body with a quantum circuit as its head), or cnn+HEAD for a head that an
             installed package offers.
         epochs: Passes over the training part at most.
@@ -83,12 +83,12 @@ def predict(
 ) -> None:
     """Classify the sequences of a FASTA file with a trained model.
 
-    The table has one row per record, in the file's order: its name, the class predicted, and the probability of
-    each class.
+    The table has one row per record, in the file's order: its name, the class predicted, and the probability
+    of each class.
 
     Args:
         checkpoint: Folder of a run, or one of its checkpoints.
-        fasta: The sequences, of the length that the model was trained on (shorter ones if it was with --pad-to).
+        fasta: The sequences, as long as those of the training (or shorter, if that was with --pad-to).
         out: The CSV file to write.
         force: Replace the file if it is there.
         batch_size: Records in one step.

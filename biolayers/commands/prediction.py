@@ -50,5 +50,7 @@ def predict(
             chances = model(data.batch(places)[0]).softmax(1)  # (b, classes)
             for place, row in zip(places, chances.tolist(), strict=True):
                 best = max(range(len(row)), key=row.__getitem__)
-                table.writerow([data.name(place), card["classes"][best], *(f"{chance:.6f}" for chance in row)])
+                table.writerow(
+                    [data.name(place), card["classes"][best], *(f"{chance:.6f}" for chance in row)]
+                )
     return len(data)

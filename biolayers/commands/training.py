@@ -19,6 +19,11 @@ from shared.errors import UserError
 
 ALPHABETS = {"DNA": DNA, "RNA": RNA, "PROTEIN": PROTEIN}
 PARTS = ("train", "val", "test")
+QUANTUM_NOTE = (
+    "The circuit is part of the path: the logits are read from its expectation values alone, and no classical "
+    "layer goes round it. To see what it adds, train --model cnn with the same seed (and so on the same split), "
+    "or run `python examples/hybrid_splice.py --compare true`, which sets a classical head beside it."
+)
 MAY_CHANGE = ("epochs", "threads", "workers")  # what a resumed run may be given anew
 
 
@@ -44,7 +49,7 @@ class Part(Dataset[tuple[Tensor, Tensor]]):
 
 
 def start(options: dict[str, Any], *, out: Path | None, name: str | None = None) -> Run:
-    """Begin a new run in `out`, or in the first free folder of `runs/`; nothing is written if the data are bad."""
+    """Begin a new run in `out`, or in the first free folder of `runs/`; bad data leave no folder behind."""
     settings = _settings(options)
     data = read(options)
     training.prepare(settings)  # before the model draws its weights
@@ -71,7 +76,9 @@ def resume(folder: Path, changed: dict[str, Any], *, defaults: dict[str, Any], o
     fixed = sorted(name for name in changed if name not in MAY_CHANGE) + (["out"] if out is not None else [])
     if fixed:
         flags = ", ".join("--" + name.replace("_", "-") for name in fixed)
-        raise UserError(f"--resume takes its options from {folder}/config.yaml, received also {flags}; leave that out")
+        raise UserError(
+            f"--resume takes its options from {folder}/config.yaml, received also {flags}; leave that out"
+        )
     run = Run.open(folder)
     try:
         stored = yaml.safe_load(run.config.read_text(encoding="utf-8"))
@@ -125,7 +132,9 @@ def _carry_out(
     run: Run, options: dict[str, Any], data: FastaDataset, parts: dict[str, Part], model: Any, *, resume: bool
 ) -> None:
     settings = _settings(options)
-    digest = blake2b(data.tokens.numpy().tobytes() + data.labels.numpy().tobytes(), digest_size=16).hexdigest()
+    digest = blake2b(
+        data.tokens.numpy().tobytes() + data.labels.numpy().tobytes(), digest_size=16
+    ).hexdigest()
     card = {
         "model": options["model"],
         "classes": data.classes,
@@ -156,14 +165,15 @@ def _carry_out(
         data=[
             f"{_files(data)}: {len(data):,} sequences of {data.width:,} letters; {data.counts()}.",
             f"Before the split, {duplicates(data)}.",
-            f"After it, {between}: identical sequences were kept in one part, so none of the held-out ones was seen "
-            "in training."
+            f"After it, {between}: identical sequences were kept in one part, so none of the held-out ones "
+            "was seen in training."
             if not between
             else f"After it, {between}.",
             f"Counting each of the {len(first):,} distinct held-out sequences once, accuracy is "
             f"{metrics['test/accuracy_distinct']:.1%}.",
         ],
         settings=_plain(options),
+        notes=[QUANTUM_NOTE] if options["model"] == "hybrid" else [],
         again=f"qbio train --config {run.config}",
     )
     write_report(run, {**metrics, "history": result.history}, model, facts)

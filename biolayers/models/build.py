@@ -47,7 +47,9 @@ def _head(name: str) -> Head:
     try:
         return heads()[name].load()
     except KeyError:
-        raise UserError(f"model: no installed package offers the head {name!r}; choose one of {_offer()}") from None
+        raise UserError(
+            f"model: no installed package offers the head {name!r}; choose one of {_offer()}"
+        ) from None
 
 
 def _offer() -> str:

@@ -13,14 +13,14 @@ Head = Callable[[int, int], nn.Module]  # (features, classes) -> a module from (
 class SequenceCNN(nn.Module):
     """Two convolutions, a pooled map that still knows positions, and a head of your choice.
 
-    The tokens go straight into the first convolution (`TokenConv1d`): no one-hot tensor is made. Pooling keeps
-    `positions` places along the sequence, so signals at a fixed place (a splice site, a start codon) stay where
-    they are; longer sequences are pooled more coarsely.
+    The tokens go straight into the first convolution (`TokenConv1d`): no one-hot tensor is made. Pooling
+    keeps `positions` places along the sequence, so signals at a fixed place (a splice site, a start codon)
+    stay where they are; longer sequences are pooled more coarsely.
 
     Args:
         length: Length of the sequences, at least 1.
         classes: Number of classes.
-        letters: Letters of the alphabet (4 for DNA); tokens from `letters` on (N, gaps, padding) read as zeros.
+        letters: Letters of the alphabet (4 for DNA); tokens from `letters` on (N, gaps, padding) are zeros.
         channels: Channels of both convolutions.
         kernel_size: Width of the first convolution, odd.
         positions: How many places are kept along the sequence, at most.

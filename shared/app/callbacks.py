@@ -1,4 +1,4 @@
-"""What happens around the epochs: history and speed, the same randomness after a resume, plain progress lines."""
+"""What happens around the epochs: history and speed, seeds that survive a resume, plain progress lines."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from rich.console import Console
 
 
 class History(L.Callback):
-    """One row of figures for every finished epoch; it travels in the checkpoint, so a resumed run keeps its past."""
+    """One row of figures for every finished epoch; it travels in the checkpoint, so a resume keeps it."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []

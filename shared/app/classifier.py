@@ -1,16 +1,16 @@
-"""Any `nn.Module` that gives logits, as a Lightning module: loss, accuracy, AdamW, one warm-up and one decay."""
+"""Any `nn.Module` that gives logits, as a Lightning module: loss, accuracy, AdamW, warm-up and decay."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from shared.app.settings import Settings
-
 
 PARTS = ("train", "val", "test")
 
@@ -22,36 +22,40 @@ class Classifier(L.LightningModule):
         model: Maps a batch `(b, ...)` to logits `(b, classes)`.
         classes: Names of the classes, in the order of the logits.
         settings: How to train.
-        card: Plain values that say how to build the model again; they travel in the checkpoint under `"qbio"`.
+        card: Plain values that say how to build the model again; kept in the checkpoint under `"qbio"`.
     """
 
-    def __init__(self, model: nn.Module, classes: list[str], settings: Settings, card: dict[str, Any]) -> None:
+    def __init__(
+        self, model: nn.Module, classes: list[str], settings: Settings, card: dict[str, Any]
+    ) -> None:
         super().__init__()
         self.model = model
         self.classes = classes
         self.settings = settings
         self.card = card
-        self.accuracy = nn.ModuleDict({f"{part}_part": MulticlassAccuracy(len(classes), average="micro") for part in PARTS})
+        self.accuracy = nn.ModuleDict(
+            {f"{part}_part": MulticlassAccuracy(len(classes), average="micro") for part in PARTS}
+        )
         self.predicted: list[Tensor] = []  # of the held-out part, by batch
         self.confusion = MulticlassConfusionMatrix(len(classes))
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.model(inputs)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         return self._score(batch, "train")
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         return self._score(batch, "val")
 
-    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         return self._score(batch, "test")
 
     def _score(self, batch: tuple[Tensor, Tensor], part: str) -> Tensor:
         inputs, labels = batch
         logits = self(inputs)  # (b, classes)
         loss = F.cross_entropy(logits, labels)
-        accuracy = self.accuracy[f"{part}_part"]
+        accuracy = cast(Metric, self.accuracy[f"{part}_part"])
         accuracy(logits, labels)
         shown = {"prog_bar": part != "test", "on_step": False, "on_epoch": True, "batch_size": len(labels)}
         self.log(f"{part}/loss", loss, **shown)

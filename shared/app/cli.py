@@ -1,4 +1,4 @@
-"""The `qbio` command line: every subcommand is an annotated function of the entry-point group `qbio.commands`.
+"""The `qbio` command line: each subcommand is an annotated function of the entry-point group `qbio.commands`.
 
 A package adds a command by naming a function in its `pyproject.toml`; its parameters become the options, its
 docstring becomes the help. Nothing heavy is imported until a command runs, so that `qbio --help` is quick.
@@ -17,14 +17,23 @@ GROUP = "qbio.commands"
 USER_MISTAKE, CRASH, INTERRUPTED = 2, 1, 130  # exit codes
 
 # Modules of the extra `train`, by the name under which they are imported.
-TRAIN_EXTRA = {"jsonargparse", "rich", "lightning", "torchmetrics", "tensorboard", "matplotlib", "jinja2", "logomaker"}
+TRAIN_EXTRA = {
+    "jsonargparse",
+    "rich",
+    "lightning",
+    "torchmetrics",
+    "tensorboard",
+    "matplotlib",
+    "jinja2",
+    "logomaker",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code.
 
-    A mistake of the user's ends with one line on stderr and code 2, Ctrl-C with code 130, an error of ours with
-    code 1; `--debug`, anywhere on the line, shows the traceback of an error.
+    A mistake of the user's ends with one line on stderr and code 2, Ctrl-C with code 130, an error of ours
+    with code 1; `--debug`, anywhere on the line, shows the traceback of an error.
 
     Args:
         argv: The words after `qbio`; by default those of this process.

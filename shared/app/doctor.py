@@ -10,7 +10,16 @@ from shared.errors import UserError
 
 # extra -> the modules that it brings
 EXTRAS = {
-    "train": ("lightning", "torchmetrics", "tensorboard", "jsonargparse", "rich", "matplotlib", "jinja2", "logomaker"),
+    "train": (
+        "lightning",
+        "torchmetrics",
+        "tensorboard",
+        "jsonargparse",
+        "rich",
+        "matplotlib",
+        "jinja2",
+        "logomaker",
+    ),
 }
 PACKAGES = ("qbio", "torch", "numpy", "numba", "pennylane", "biopython", "jaxtyping", "lightning")
 
@@ -83,8 +92,8 @@ def _missing(modules: tuple[str, ...]) -> list[str]:
 
 
 def _ops() -> dict[str, list[dict[str, str | None]]]:
-    """For each op its providers, in the order in which they are tried; `missing` says why one cannot run here."""
-    from shared import registry
+    """For each op its providers, in the order in which they are tried; `missing` says why one cannot run."""
+    from shared.declare import registry
 
     try:
         ops = registry()
@@ -95,7 +104,8 @@ def _ops() -> dict[str, list[dict[str, str | None]]]:
             {
                 "provider": kernel.provider,
                 "device": kernel.device or "any",
-                "dtypes": ", ".join(sorted(str(d).removeprefix("torch.") for d in kernel.dtypes or ())) or "any",
+                "dtypes": ", ".join(sorted(str(d).removeprefix("torch.") for d in kernel.dtypes or ()))
+                or "any",
                 "missing": kernel.missing,
             }
             for kernel in [*sorted(op.kernels, key=lambda kernel: -kernel.priority), op.reference_kernel]

@@ -10,11 +10,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK = "#010203"  # stands for the page's text colour; replaced by `currentColor` in the SVG
-BLUE, ORANGE = "#3d85c6", "#e0802b"  # told apart by every kind of colour vision, readable on white and on black
+BLUE, ORANGE = (
+    "#3d85c6",
+    "#e0802b",
+)  # told apart by every kind of colour vision, readable on white and on black
 SHADES = LinearSegmentedColormap.from_list("shades", [(0.24, 0.52, 0.78, 0.0), (0.24, 0.52, 0.78, 1.0)])
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: sharp, searchable, in the page's font
     "font.size": 10,
     "text.color": INK,
@@ -44,10 +48,12 @@ def curves(history: Sequence[dict[str, float]], measure: str, *, best_epoch: int
         epochs = [row["epoch"] for row in history]
         marker = "o" if len(history) == 1 else None
         for part, name, color in (("train", "training", ORANGE), ("val", "validation", BLUE)):
-            axes.plot(epochs, [row[f"{part}/{measure}"] for row in history], color=color, label=name, marker=marker)
+            axes.plot(
+                epochs, [row[f"{part}/{measure}"] for row in history], color=color, label=name, marker=marker
+            )
         axes.axvline(best_epoch, color=INK, alpha=0.4, linestyle=":", label="weights kept")
         axes.set(title=measure.capitalize(), xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
 
     return _draw(paint, measure, height=3.0)
@@ -93,7 +99,9 @@ def class_scores(per_class: dict[str, dict[str, Any]]) -> str:
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set_title("Scores by class, 95 % intervals", pad=26)
-        axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.98), columnspacing=1.2, handletextpad=0.3)
+        axes.legend(
+            ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.98), columnspacing=1.2, handletextpad=0.3
+        )
 
     return _draw(paint, "scores", height=max(3.0, 1.4 + 0.5 * len(per_class)))
 

@@ -1,11 +1,11 @@
-"""jsonargparse, with the manners of a command line: dashes in options, flags without a value, errors that raise."""
+"""jsonargparse with the manners of a command line: dashes in options, flags without a value, short errors."""
 
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from docstring_parser import parse as parse_docstring
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[reportPrivateImportUsage]
 
 from shared.errors import UserError
 
@@ -15,7 +15,9 @@ class Parser(ArgumentParser):
 
     def add_argument(self, *names: str, **options: Any) -> Any:
         """Spell `--some_name` as `--some-name`, and let a `bool` that is False by default be a plain flag."""
-        if len(names) == 1 and names[0].startswith("--") and names[0] != "--print_config":  # jsonargparse knows it
+        if (
+            len(names) == 1 and names[0].startswith("--") and names[0] != "--print_config"
+        ):  # jsonargparse knows it
             dashed = names[0].replace("_", "-")
             names = (dashed,)
             options.setdefault("dest", dashed.lstrip("-").replace("-", "_"))
@@ -28,7 +30,9 @@ class Parser(ArgumentParser):
         """Raise one line that says what was wrong and where the help is."""
         program, reason = self.prog, " ".join(message.split()).rstrip(".")
         reason = re.sub(r'Parser key "(\w+)"', lambda key: _option(key[1]), reason)
-        reason = re.sub(r"Expected a typing\.Literal\[(.*?)\]\. Got value", r"expected one of \1, received", reason)
+        reason = re.sub(
+            r"Expected a typing\.Literal\[(.*?)\]\. Got value", r"expected one of \1, received", reason
+        )
         lacking = re.fullmatch(r"the following arguments are required: (.+)", reason)
         if lacking:  # the parent says it of a command, as `command.option`
             places = [place.strip().rpartition(".") for place in lacking[1].split(",")]
@@ -45,8 +49,8 @@ def build(commands: Mapping[str, Callable | str | None], *, version: str) -> Par
     """The parser of the whole program.
 
     Args:
-        commands: By name: the command's function, or the reason why it cannot be had (a line for the overview), or
-            None for a command that is not asked for in this call.
+        commands: By name: the command's function, or the reason why it cannot be had (a line for the
+            overview), or None for a command that is not asked for in this call.
         version: What `--version` prints.
     """
     parser = Parser(

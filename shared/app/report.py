@@ -51,7 +51,9 @@ def write_report(run: Run, metrics: dict[str, Any], model: nn.Module, facts: Fac
         figures.class_scores(metrics["per_class"]),
     ]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(files("shared.app").joinpath("report.html").read_text(encoding="utf-8"))
+    template = environment.from_string(
+        files("shared.app").joinpath("report.html").read_text(encoding="utf-8")
+    )
     page = template.render(
         metrics=metrics, facts=facts, pictures=pictures, circuits=circuits(model), modules=str(model), run=run
     )
@@ -65,8 +67,10 @@ def circuits(model: nn.Module) -> dict[str, str]:
         >>> circuits(nn.Linear(2, 2))
         {}
     """
-    return {
-        name or "model": str(module.circuit.draw())
-        for name, module in model.named_modules()
-        if callable(getattr(getattr(module, "circuit", None), "draw", None))
-    }
+    drawings = ((name, _drawing(module)) for name, module in model.named_modules())
+    return {name or "model": drawing for name, drawing in drawings if drawing is not None}
+
+
+def _drawing(module: nn.Module) -> str | None:
+    draw = getattr(getattr(module, "circuit", None), "draw", None)
+    return str(draw()) if callable(draw) else None

@@ -1,4 +1,4 @@
-"""The folder of one training run: what lies where, written whole or not at all, read with clear complaints."""
+"""The folder of one training run: what lies where, written whole or not at all, read with care."""
 
 import contextlib
 import itertools
@@ -79,7 +79,7 @@ class Run:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, or of the best one of a run's folder; no code in the file is ever executed.
+    """The content of a checkpoint, or of the best one of a run's folder; no code in the file is executed.
 
     Raises:
         UserError: There is no such file, or it is not a checkpoint that `qbio train` wrote.
@@ -99,9 +99,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "such as RUN/checkpoints/best.ckpt"
         ) from error
     if not isinstance(content, dict) or "qbio" not in content or "state_dict" not in content:
-        raise UserError(
-            f"checkpoint: {file} was not written by `qbio train`; give a run's folder or RUN/checkpoints/best.ckpt"
-        )
+        raise UserError(f"checkpoint: {file} was not written by `qbio train`; give the folder of a run")
     return content
 
 

@@ -23,7 +23,9 @@ def wilson(hits: int, trials: int, *, z: float = Z95) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def f1_interval(confusion: np.ndarray, index: int, *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+def f1_interval(
+    confusion: np.ndarray, index: int, *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """Percentile bootstrap of the F1 of one class: records drawn again with replacement, `draws` times."""
     counts = np.array(
         [
@@ -50,8 +52,8 @@ def summary(confusion: list[list[int]], classes: list[str]) -> dict[str, Any]:
         classes: Their names.
 
     Returns:
-        "test/accuracy_interval", "confusion" and, by class, "per_class" with support, precision, recall and F1,
-        each with its interval (Wilson's; the bootstrap for F1).
+        "test/accuracy_interval", "confusion" and, by class, "per_class" with support, precision, recall and
+        F1, each with its interval (Wilson's; the bootstrap for F1).
     """
     matrix = np.asarray(confusion, dtype=np.int64)
     per_class = {}

@@ -15,7 +15,7 @@ class Settings:
         batch_size: Records in one step.
         lr: Highest learning rate of AdamW; warm-up and cosine decay lead to it and away from it.
         weight_decay: Decoupled weight decay of AdamW.
-        averaging: Decay of the exponential moving average of the weights that is validated and kept; 0 is none.
+        averaging: Decay of the moving average of the weights that is validated and kept; 0 is none.
         patience: Epochs without a better validation loss after which training stops.
         seed: Of the initial weights, the split, the order of the records and dropout.
         workers: Processes that load data; 0 loads in the main one.

@@ -1,4 +1,4 @@
-"""One training run on Lightning, from data to report: fit, keep the best weights, test once, write it all down."""
+"""One training run on Lightning, from data to report: fit, keep the best weights, test once."""
 
 import logging
 import platform
@@ -36,7 +36,7 @@ NOT_THE_USERS = (
 
 @dataclass(frozen=True)
 class Result:
-    """What training gives: the figures, one row of them per epoch, and the class predicted for each held-out record."""
+    """What training gives: figures, one row of them per epoch, and the class of each held-out record."""
 
     metrics: dict[str, Any]
     history: list[dict[str, float]]
@@ -161,8 +161,10 @@ def moving_average(decay: float) -> Callable[[Tensor, Tensor, Any], Tensor]:
     return average
 
 
-def _fit(trainer: L.Trainer, module: Classifier, loaders: dict[str, DataLoader], start: Any, run: Run) -> None:
-    """Lightning turns Ctrl-C into an exit of its own and leaves the signal ignored; both are put right here."""
+def _fit(
+    trainer: L.Trainer, module: Classifier, loaders: dict[str, DataLoader], start: Any, run: Run
+) -> None:
+    """Lightning turns Ctrl-C into an exit of its own and leaves the signal ignored; both are put right."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, loaders["train"], loaders["val"], ckpt_path=start, weights_only=True)
@@ -183,7 +185,7 @@ def _how_to_go_on(run: Run) -> str:
 def _loader(part: Dataset, settings: Settings, *, shuffle: bool) -> DataLoader:
     if not isinstance(part, Sized):
         raise TypeError(f"train: expected parts with a length, received {type(part).__name__}")
-    # DistributedSampler of one replica: the order depends on the seed and the epoch alone, so a resume repeats it.
+    # A DistributedSampler of one replica: its order depends on seed and epoch alone, so a resume keeps it.
     sampler = DistributedSampler(part, num_replicas=1, rank=0, seed=settings.seed) if shuffle else None
     return DataLoader(
         part,
@@ -203,7 +205,7 @@ def _same_data(then: dict[str, Any], now: dict[str, Any]) -> None:
     changed = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
     if changed:
         raise UserError(
-            f"--resume: the run was trained on other data or another model ({', '.join(changed)} changed since); "
+            f"--resume: the run began with other data or another model ({', '.join(changed)} changed since); "
             "start a new run instead"
         )
 

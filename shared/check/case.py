@@ -68,7 +68,7 @@ class Case:
             if not isinstance(value, Tensor):
                 return copy.deepcopy(value)
             if value.is_complex():
-                return value.detach().to(_COMPLEX[dtype], copy=True)
+                return value.detach().to(_COMPLEX.get(dtype, value.dtype), copy=True)
             return value.detach().to(dtype if value.is_floating_point() else value.dtype, copy=True)
 
         return tuple(map(one, args))

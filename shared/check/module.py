@@ -29,14 +29,19 @@ def autocast(case: Case, args: Args) -> None:
         )
     for arriving in (torch.float32, torch.bfloat16):
         given = case.cast(args, arriving)
-        cast = case.cast(given, declared)
-        expected, dtypes = case.expected(cast), case.expected_dtypes(cast)
+        cast = tuple(a.to(declared) if _is_real(a) else a for a in given)
+        expected = case.op.reference(*cast)
+        dtypes = case.expected_dtypes(cast)
         for route, call in _routes(case, given).items():
             with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
                 received = call(*given)
             same_dtypes(received, dtypes, f"autocast, {arriving} arriving, {route}")
             if route != "fake":
                 same(received, expected, f"autocast, {arriving} arriving, {route}")
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _routes(case: Case, args: Args) -> dict[str, Any]:
@@ -91,14 +96,13 @@ def moves_dtype(case: Case, args: Args) -> None:
 
 def _narrowed(holder: Holder) -> Any:
     # nn.Module.to(dtype) turns complex parameters real; a module with some moves only the others
-    return holder._apply(
-        lambda t: t.to(torch.complex64 if t.is_complex() else torch.float32) if is_float(t) else t
-    )
+    return holder._apply(_single)
 
 
-def is_float(tensor: Tensor) -> bool:
-    """Whether `.to(dtype)` concerns this tensor."""
-    return tensor.is_floating_point() or tensor.is_complex()
+def _single(tensor: Tensor) -> Tensor:
+    if tensor.is_complex():
+        return tensor.to(torch.complex64)
+    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
 
 
 def on_meta(case: Case, args: Args) -> None:

@@ -117,6 +117,11 @@ def complex_tensors(case: Case) -> str | None:
     return None if complex_found else "the op takes no complex tensor"
 
 
+def real(case: Case) -> str | None:
+    """The op takes no complex tensor."""
+    return "PyTorch's jacrev and jacfwd take no complex tensor" if complex_tensors(case) is None else None
+
+
 def importable(case: Case) -> str | None:
     """Another process can import the op."""
     if case.op.reference.__module__ == "__main__":

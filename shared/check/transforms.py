@@ -137,9 +137,11 @@ def _pairs(case: Case) -> str | None:
     return None if len(case.tensors(case.typical)) > 1 else "the op takes one tensor"
 
 
+_EXTRA = {name: (when.real,) for name in TRANSFORMS if name.startswith("jac")}
+
 ROWS = (
     *(
-        Row("func", name, against_reference(transform), (when.differentiable,))
+        Row("func", name, against_reference(transform), (when.differentiable, *_EXTRA.get(name, ())))
         for name, transform in TRANSFORMS.items()
     ),
     Row("func", "vmap of each argument", mapped(1), (when.tensors,), every_sample=True),

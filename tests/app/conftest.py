@@ -10,7 +10,7 @@ from shared.app.cli import main
 
 
 def two_classes(path: Path) -> Path:
-    """Write 120 sequences of 24 letters in two classes that a model can learn: one has a GATTACA in its middle."""
+    """Write 120 sequences of 24 letters in two classes: one has a GATTACA in its middle."""
     draw = random.Random(1)
     lines = []
     for i in range(120):
@@ -34,7 +34,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of three epochs."""
     folder = tmp_path_factory.mktemp("finished")
     fasta = two_classes(folder / "data.fa")
-    words = ["train", "--fasta", fasta, "--label-pattern", "class=(.*)", "--epochs", 3, "--out", folder / "run"]
+    words = [
+        "train",
+        "--fasta",
+        fasta,
+        "--label-pattern",
+        "class=(.*)",
+        "--epochs",
+        3,
+        "--out",
+        folder / "run",
+    ]
     assert main([str(word) for word in words]) == 0
     return folder / "run"
 

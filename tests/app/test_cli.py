@@ -28,7 +28,7 @@ def test_without_a_command_the_overview_is_shown(qbio):
 def test_help_imports_neither_torch_nor_lightning(words):
     code = (
         "import sys; from shared.app.cli import main; main(sys.argv[1:]);"
-        "heavy = {'torch', 'lightning', 'numba', 'pennylane', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+        "heavy = {'torch', 'lightning', 'numba', 'pennylane'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, timeout=60)
 
@@ -77,8 +77,6 @@ def test_options_may_come_from_a_file(qbio, tmp_path):
 # -- commands of other packages, and what may go wrong inside any command
 
 
-
-
 @pytest.fixture
 def probe(monkeypatch):
     """Make a function the only installed command, called probe."""
@@ -108,14 +106,22 @@ def test_a_command_gets_its_options_and_gives_the_exit_code(probe):
     ("error", "code", "line"),
     [
         (UserError("first\n  second"), 2, "qbio: first second\n"),
-        (FileNotFoundError(2, "No such file or directory", "x.fa"), 2, "qbio: x.fa: No such file or directory\n"),
+        (
+            FileNotFoundError(2, "No such file or directory", "x.fa"),
+            2,
+            "qbio: x.fa: No such file or directory\n",
+        ),
         (
             ModuleNotFoundError("No module named 'lightning'", name="lightning.pytorch"),
             2,
             'qbio: this command needs lightning.pytorch; install it with: pip install "qbio[train]"\n',
         ),
         (KeyboardInterrupt(), 130, "qbio: interrupted\n"),
-        (ZeroDivisionError("oops"), 1, "qbio: ZeroDivisionError: oops (this is our mistake; --debug shows where)\n"),
+        (
+            ZeroDivisionError("oops"),
+            1,
+            "qbio: ZeroDivisionError: oops (this is our mistake; --debug shows where)\n",
+        ),
     ],
 )
 def test_no_error_becomes_a_traceback(probe, capsys, error, code, line):

@@ -43,7 +43,9 @@ def metrics_of(confusion, classes, epochs):
     }
 
 
-@pytest.mark.parametrize(("classes", "epochs"), [(["a", "b"], 1), ([f"a long name {i}" for i in range(9)], 40)])
+@pytest.mark.parametrize(
+    ("classes", "epochs"), [(["a", "b"], 1), ([f"a long name {i}" for i in range(9)], 40)]
+)
 def test_a_page_is_made_of_any_run(tmp_path, classes, epochs):
     n = len(classes)
     confusion = torch.randint(0, 30, (n, n)).tolist()
@@ -72,7 +74,9 @@ def test_every_circuit_is_drawn(tmp_path):
     model = nn.Sequential(nn.Linear(1, 1), nn.ModuleDict({"quantum": WithCircuit()}))
     assert circuits(model) == {"1.quantum": "0: ──RX──┤ <Z> & more"}
     run = Run(tmp_path)
-    write_report(run, metrics_of([[1, 0], [0, 1]], ["a", "b"], 1), model, Facts(title="t", counts={"train": {}}))
+    write_report(
+        run, metrics_of([[1, 0], [0, 1]], ["a", "b"], 1), model, Facts(title="t", counts={"train": {}})
+    )
     assert "0: ──RX──┤ &lt;Z&gt; &amp; more" in run.report.read_text()
 
 
@@ -80,6 +84,9 @@ def test_pictures_are_the_same_every_time_and_share_no_ids():
     history = [row(1), row(2)]
     loss = figures.curves(history, "loss", best_epoch=1)
     assert loss == figures.curves(history, "loss", best_epoch=1)
-    ids = [set(re.findall(r'id="(m\w{9,}|p\w{9,})"', picture)) for picture in (loss, figures.curves(history, "accuracy", best_epoch=1))]
+    ids = [
+        set(re.findall(r'id="(m\w{9,}|p\w{9,})"', picture))
+        for picture in (loss, figures.curves(history, "accuracy", best_epoch=1))
+    ]
     assert not ids[0] & ids[1]
     assert "#010203" not in loss

@@ -36,7 +36,12 @@ def test_the_report_stands_alone(finished):
     page = (finished / "report.html").read_text()
     assert not re.search(r'(src|href)="[^#]|url\([^#]|https?://|<script|@import', page)
     assert page.count("<svg") == 4
-    for part in ("held-out accuracy", "Confusion matrix", "motif", "no sequence occurs twice between the parts"):
+    for part in (
+        "held-out accuracy",
+        "Confusion matrix",
+        "motif",
+        "no sequence occurs twice between the parts",
+    ):
         assert part in page
     assert "viewport" in page
     assert "prefers-color-scheme: dark" in page
@@ -60,7 +65,16 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(finished, tm
     config = (finished / "config.yaml").read_text()
     (tmp_path / "config.yaml").write_text(config.replace("epochs: 3", "epochs: 300"))
     run = Run(tmp_path / "run")
-    words = [sys.executable, "-m", "shared.app.cli", "train", "--config", tmp_path / "config.yaml", "--patience", "300"]
+    words = [
+        sys.executable,
+        "-m",
+        "shared.app.cli",
+        "train",
+        "--config",
+        tmp_path / "config.yaml",
+        "--patience",
+        "300",
+    ]
     process = subprocess.Popen([*map(str, words), "--out", str(run.folder)], stdout=subprocess.DEVNULL)
     try:
         wait_for(run.last)
@@ -79,7 +93,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(finished, tm
 
 
 def test_resuming_repeats_exactly_what_would_have_come(finished, tmp_path, qbio):
-    """Stopped after 2 of 4 epochs and resumed, the weights are those of 4 epochs in one go, to the last bit."""
+    """Stopped after 2 of 4 epochs and resumed, the weights are those of 4 epochs in one go, bit by bit."""
     config = finished / "config.yaml"
     assert qbio("train", "--config", config, "--epochs", 4, "--out", tmp_path / "whole")[0] == 0
     run = Run(tmp_path / "parts")
@@ -186,7 +200,9 @@ def test_bad_data_gets_one_clear_line(tmp_path, qbio, content, words, parts):
 def test_one_file_per_class_and_padding(fasta, tmp_path, qbio):
     records = re.findall(r">(\S+) class=(\S+)\n(\w+)\n", fasta.read_text())
     for kind in ("motif", "plain"):
-        rows = (f">{name}\n{letters[: 24 - i % 3]}\n" for i, (name, k, letters) in enumerate(records) if k == kind)
+        rows = (
+            f">{name}\n{letters[: 24 - i % 3]}\n" for i, (name, k, letters) in enumerate(records) if k == kind
+        )
         (tmp_path / f"{kind}.fa").write_text("".join(rows))
     files = [f"--class-files.{kind}={tmp_path / kind}.fa" for kind in ("motif", "plain")]
     code, _, err = qbio("train", *files, "--epochs", 1, "--out", tmp_path / "no")
@@ -194,7 +210,15 @@ def test_one_file_per_class_and_padding(fasta, tmp_path, qbio):
     assert "pad" in err
     code, *_ = qbio("train", *files, "--pad-to", "longest", "--epochs", 1, "--out", tmp_path / "run")
     assert code == 0
-    code, *_ = qbio("predict", "--checkpoint", tmp_path / "run", "--fasta", tmp_path / "motif.fa", "--out", tmp_path / "p.csv")
+    code, *_ = qbio(
+        "predict",
+        "--checkpoint",
+        tmp_path / "run",
+        "--fasta",
+        tmp_path / "motif.fa",
+        "--out",
+        tmp_path / "p.csv",
+    )
     assert code == 0
 
 
@@ -225,7 +249,14 @@ def test_predictions_are_a_table_in_the_order_of_the_file(finished, fasta, tmp_p
 
 def test_predictions_do_not_depend_on_the_batch_size(finished, fasta, tmp_path, qbio):
     for size in (7, 1000):
-        words = ["--checkpoint", finished / "checkpoints" / "best.ckpt", "--fasta", fasta, "--batch-size", size]
+        words = [
+            "--checkpoint",
+            finished / "checkpoints" / "best.ckpt",
+            "--fasta",
+            fasta,
+            "--batch-size",
+            size,
+        ]
         assert qbio("predict", *words, "--out", tmp_path / f"{size}.csv")[0] == 0
     few, many = (list(csv.reader((tmp_path / f"{size}.csv").read_text().splitlines())) for size in (7, 1000))
     for one, other in zip(few[1:], many[1:], strict=True):
@@ -265,7 +296,9 @@ def test_what_cannot_be_predicted_gets_one_line(finished, tmp_path, qbio, checkp
     torch.save({"qbio": Path("x"), "state_dict": {}}, tmp_path / "pickle")  # holds an object: never unpickled
     (tmp_path / "x.fa").write_text(f">a\n{letters}\n")
     source = finished if checkpoint == "RUN" else tmp_path / checkpoint
-    code, _, err = qbio("predict", "--checkpoint", source, "--fasta", tmp_path / "x.fa", "--out", tmp_path / "p.csv")
+    code, _, err = qbio(
+        "predict", "--checkpoint", source, "--fasta", tmp_path / "x.fa", "--out", tmp_path / "p.csv"
+    )
     assert code == 2
     assert err.count("\n") == 1
     for part in parts:
@@ -278,7 +311,17 @@ def test_what_cannot_be_predicted_gets_one_line(finished, tmp_path, qbio, checkp
 
 def test_ctrl_c_gives_one_line_and_code_130(finished, tmp_path):
     run = Run(tmp_path / "run")
-    words = ["train", "--config", finished / "config.yaml", "--epochs", 1000, "--patience", 1000, "--out", run.folder]
+    words = [
+        "train",
+        "--config",
+        finished / "config.yaml",
+        "--epochs",
+        1000,
+        "--patience",
+        1000,
+        "--out",
+        run.folder,
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "shared.app.cli", *map(str, words)],
         stdout=subprocess.DEVNULL,

@@ -78,6 +78,21 @@ def test_templates_and_matrices_are_decomposed():
     assert_close(layer(x), torch.stack(node(x), -1))
 
 
+@pytest.mark.parametrize("time", [lambda inputs, w: 0.7, lambda inputs, w: w])
+def test_evolution_under_commuting_words(time):
+    def function(inputs, w):
+        qml.AngleEmbedding(inputs, wires=range(3))
+        qml.evolve(0.5 * qml.X(0) @ qml.Y(1) - qml.Z(2) + 0.1 * qml.I(0), time(inputs, w))
+        return [qml.expval(qml.Z(0)), qml.expval(qml.X(2))]
+
+    layer = QuantumLayer(function, {"w": ()}, features=3).double()
+    if "called anew" not in repr(layer):  # PennyLane multiplies the time by 1j, which cannot be traced
+        assert names(layer.circuit)[3:] == ["PauliRot[XY]", "PauliRot[Z]"]
+    x = torch.rand(2, 3, dtype=torch.float64)
+    node = qml.QNode(function, qml.device("default.qubit", wires=3))
+    assert_close(layer(x), torch.stack([torch.stack(node(inputs=sample, w=layer.w)) for sample in x]))
+
+
 def one_gate(make):
     def function(inputs):
         qml.RX(inputs[..., 0], wires="a")

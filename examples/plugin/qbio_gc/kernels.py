@@ -11,7 +11,9 @@ from shared.threads import parallel
 def content(tokens: Tensor) -> Tensor:  # (b, l) uint8 -> (b,) float32
     rows, length = tokens.shape
     out = torch.empty(rows)
-    parallel(_content, rows, tokens.contiguous().numpy(), out.numpy(), grain=max(1, 200_000 // max(1, length)))
+    parallel(
+        _content, rows, tokens.contiguous().numpy(), out.numpy(), grain=max(1, 200_000 // max(1, length))
+    )
     return out
 
 
