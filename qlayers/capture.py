@@ -1,10 +1,10 @@
 """From a PennyLane quantum function to a `Circuit`.
 
 The function runs once with tensors that have no values (`qlayers.trace`), and what it does is recorded
-(`qlayers.record`): gates with symbolic angles. A function written for a batch (`inputs[..., k]`, the templates)
-is captured on a batch; one written for a single sample (`inputs[k]`) is captured on a sample. It runs twice,
-with different batch sizes: should its angles depend on the batch size, on other samples or on chance, it is not
-captured but called at every forward (`ValueNeeded`).
+(`qlayers.record`): gates with symbolic angles. A function written for a batch (`inputs[..., k]`, the
+templates) is captured on a batch; one written for a single sample (`inputs[k]`) is captured on a sample. It
+runs twice, with different batch sizes: should its angles depend on the batch size, on other samples or on
+chance, it is not captured but called at every forward (`ValueNeeded`).
 
 Python numbers and tensors that the function takes from its surroundings are read at capture, as by
 torch.jit.trace.

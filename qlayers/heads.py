@@ -43,8 +43,8 @@ def quantum_head(features: int, classes: int) -> QuantumHead:
     """The head of the entry point `quantum` in the group `qbio.heads`: 4 wires, 2 entangling layers.
 
     Example:
-        >>> quantum_head(8, 3).circuit.circuit.n_wires
-        4
+        >>> quantum_head(8, 3).logits
+        Linear(in_features=4, out_features=3, bias=True)
     """
     return QuantumHead(features, classes)
 

@@ -23,10 +23,11 @@ Init = Callable[[Tensor], Any] | Mapping[str, Callable[[Tensor], Any] | Tensor]
 class QuantumLayer(nn.Module):
     """Expectation values of a parametrised quantum circuit, with the signature of `pennylane.qnn.TorchLayer`.
 
-    The circuit is captured once for each number of input features and runs as one op on the whole batch, exact
-    and differentiable to any order with respect to inputs and weights. The layer has its own simulator: of a
-    QNode's device only the wires matter, and diff_method plays no part. A quantum function whose circuit depends
-    on values, say `if inputs[0] > 0`, is called anew at each forward; `repr(layer)` says so.
+    The circuit is captured once for each number of input features and runs as one op on the whole batch,
+    exact and differentiable to any order with respect to inputs and weights. The layer has its own
+    simulator: of a QNode's device only the wires matter, and diff_method plays no part. A quantum function
+    whose circuit depends on values, say `if inputs[0] > 0`, is called anew at each forward; `repr(layer)`
+    says so.
 
     What a function takes from its surroundings (Python numbers, flags, tensors that do not require grad) is
     read when it is captured. `torch.float16` and `bfloat16` inputs are computed in float32.

@@ -1,7 +1,7 @@
 """One call of a PennyLane quantum function, recorded: gates of the table and the observables it asks for.
 
-It works alike with tensors that have values and with those of `qlayers.trace` that have none. PennyLane applies
-the QNode's transforms, and decomposes what the gate table does not know.
+It works alike with tensors that have values and with those of `qlayers.trace` that have none. PennyLane
+applies the QNode's transforms, and decomposes what the gate table does not know.
 """
 
 import copy

@@ -20,9 +20,10 @@ from shared.errors import UserError
 ALPHABETS = {"DNA": DNA, "RNA": RNA, "PROTEIN": PROTEIN}
 PARTS = ("train", "val", "test")
 QUANTUM_NOTE = (
-    "The circuit is part of the path: the logits are read from its expectation values alone, and no classical "
-    "layer goes round it. To see what it adds, train --model cnn with the same seed (and so on the same split), "
-    "or run `python examples/hybrid_splice.py --compare true`, which sets a classical head beside it."
+    "The circuit is part of the path: the logits are read from its expectation values alone, and no "
+    "classical layer goes round it. To see what it adds, train --model cnn with the same seed (and so on the "
+    "same split), or run `python examples/hybrid_splice.py --compare true`, which sets a classical head of "
+    "its size beside it."
 )
 MAY_CHANGE = ("epochs", "threads", "workers")  # what a resumed run may be given anew
 

@@ -67,6 +67,25 @@ class Reseed(L.Callback):
         torch.manual_seed((self.seed << 32) + trainer.global_step)
 
 
+class Bar(RichProgressBar):
+    """A moving bar with the figures that one looks at while waiting, short enough for one line."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        figures = super().get_metrics(trainer, pl_module)
+        shown = {
+            "loss": "loss",
+            "val/loss": "val loss",
+            "val/accuracy": "val accuracy",
+            "samples/s": "samples/s",
+        }
+        texts = {"samples/s": ",.0f"}
+        return {
+            label: f"{figures[name]:{texts.get(name, '.3f')}}"
+            for name, label in shown.items()
+            if name in figures
+        }
+
+
 class Lines(L.Callback):
     """One line per epoch, for logs and pipes, where a moving bar would be noise."""
 
@@ -85,5 +104,5 @@ class Lines(L.Callback):
 def progress() -> L.Callback:
     """A bar on a terminal, lines elsewhere."""
     if Console().is_terminal and sys.stdout.isatty():
-        return RichProgressBar(refresh_rate=5)
+        return Bar(refresh_rate=5)
     return Lines()

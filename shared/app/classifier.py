@@ -43,7 +43,9 @@ class Classifier(L.LightningModule):
         return self.model(inputs)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._score(batch, "train")
+        loss = self._score(batch, "train")
+        self.log("loss", loss, prog_bar=True, logger=False, batch_size=len(batch[1]))  # of this step
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         return self._score(batch, "val")

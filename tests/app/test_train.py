@@ -282,8 +282,10 @@ def test_predictions_are_not_overwritten_unasked(finished, fasta, tmp_path, qbio
         ("missing", "A" * 24, ["missing"]),
         ("noise", "A" * 24, ["noise", "cannot be read"]),
         ("cut", "A" * 24, ["cut", "cannot be read"]),
+        ("stub", "A" * 24, ["stub", "cannot be read"]),
+        ("empty", "A" * 24, ["empty", "cannot be read"]),
         ("other", "A" * 24, ["other", "not written by"]),
-        ("pickle", "A" * 24, ["pickle"]),
+        ("pickle", "A" * 24, ["pickle", "more than plain data"]),
         ("RUN", "A" * 23, ["24", "23"]),
         ("RUN", "A" * 23 + "!", ["position 24", "'!'"]),
     ],
@@ -291,7 +293,8 @@ def test_predictions_are_not_overwritten_unasked(finished, fasta, tmp_path, qbio
 def test_what_cannot_be_predicted_gets_one_line(finished, tmp_path, qbio, checkpoint, letters, parts):
     whole = (finished / "checkpoints" / "best.ckpt").read_bytes()
     (tmp_path / "noise").write_bytes(b"not a checkpoint")
-    (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
+    for name, share in (("cut", 0.5), ("stub", 0.06), ("empty", 0)):
+        (tmp_path / name).write_bytes(whole[: int(share * len(whole))])
     torch.save({"weights": torch.ones(1)}, tmp_path / "other")
     torch.save({"qbio": Path("x"), "state_dict": {}}, tmp_path / "pickle")  # holds an object: never unpickled
     (tmp_path / "x.fa").write_text(f">a\n{letters}\n")

@@ -145,7 +145,6 @@ def test_several_python_threads_at_once(thread_count):
             assert (out == expected(len(out))).all()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_after_fork(thread_count):
     thread_count(2)
     run()  # the parent has a pool, whose threads the child does not get
@@ -171,7 +170,6 @@ def test_after_fork(thread_count):
     assert (run() == expected(1000)).all()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_fork_while_another_thread_is_at_work(thread_count):
     thread_count(2)
     stop = threading.Event()
@@ -241,4 +239,4 @@ def test_a_loader_worker_has_one_thread_and_builds_no_pool():
         loader = DataLoader(
             Shares(), batch_size=None, num_workers=1, multiprocessing_context="fork", timeout=60
         )
-        assert list(loader) == [(1, 0)]
+        assert list(loader) == [[1, 0]]

@@ -12,7 +12,8 @@ import numpy as np
 from numba import njit
 
 from qlayers.kernels.numba.schedule import LETTER_X, LETTER_Y
-from qlayers.kernels.numba.simd import add, address, fma, fnma, load, mul, neg, odd, splat, store, total
+from qlayers.kernels.numba.simd import load, odd, store
+from shared.simd import add, address, fma, fnma, mul, neg, splat, total
 
 _INNER = {"nogil": True}
 _KERNEL = {

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from qlayers.kernels.numba.lanes import Angles, backward_blocks, forward_blocks
 from qlayers.kernels.numba.schedule import Passes, schedule
-from qlayers.kernels.numba.simd import lanes_of
+from shared.simd import lanes_of
 from shared.threads import parallel
 
 _GRAIN = 4_000_000  # operations that make a thread worth its hand-off: about 0.1 ms of vector arithmetic
