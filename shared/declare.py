@@ -290,7 +290,7 @@ class Op:
             ValueError: the op declares no cost model.
         """
         if self._cost is None:
-            raise ValueError(f"{self.name} declares no cost; add one with @{self.__name__}.cost")
+            raise ValueError(f"{self.name} declares no cost model; add one with its method .cost")
         return self._cost(*self.complete(args))
 
     def sample_arguments(self) -> list[tuple[Any, ...]]:

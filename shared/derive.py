@@ -106,7 +106,7 @@ def reference_vjp(
         outputs = reference(*filled)
         return tuple(filter(_has_slope, outputs if isinstance(outputs, tuple) else (outputs,)))
 
-    _, pull_back = torch.func.vjp(of_wanted, *(args[i] for i in wanted))
+    pull_back = torch.func.vjp(of_wanted, *(args[i] for i in wanted))[1]
     found = pull_back(tuple(filter(_has_slope, grads)))
     gradients: list[Tensor | None] = [None] * len(needs)
     for i, gradient in zip(wanted, found, strict=True):

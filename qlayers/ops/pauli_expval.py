@@ -204,12 +204,12 @@ def _samples():
         yield angles((count + 1) // 2), angles(batch, count // 2), rotations, words, wires
 
 
-@pauli_expval.samples
+@pauli_expval.samples(batch_axes={"batched": 0})
 def _():
     return list(_samples())
 
 
-@pauli_expval_vjp.samples
+@pauli_expval_vjp.samples(batch_axes={"batched": 0, "grad": 0})
 def _():
     return [
         (*sample, torch.linspace(-1, 1, len(sample[1]) * 2, dtype=torch.float64).reshape(-1, 2))

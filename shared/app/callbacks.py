@@ -6,8 +6,10 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from rich.console import Console
+
+PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # in the state of a ModelCheckpoint
 
 
 class History(L.Callback):
@@ -52,6 +54,20 @@ class History(L.Callback):
         self.rows = list(state_dict["rows"])
 
 
+class Keep(ModelCheckpoint):
+    """A `ModelCheckpoint` that knows its files again after the run's folder was moved or renamed."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        before, here = state_dict["dirpath"], str(self.dirpath)
+
+        def moved(path: str) -> str:
+            return here + path.removeprefix(before) if path.startswith(before) else path
+
+        paths = {name: moved(state_dict[name]) for name in PATHS}
+        best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "dirpath": here, "best_k_models": best})
+
+
 class Reseed(L.Callback):
     """Gives every step its own seed, so that a resumed run draws the same dropout as one that never stopped.
 
@@ -74,8 +90,8 @@ class Bar(RichProgressBar):
         figures = super().get_metrics(trainer, pl_module)
         shown = {
             "loss": "loss",
-            "val/loss": "val loss",
-            "val/accuracy": "val accuracy",
+            "val/loss": "val",
+            "val/accuracy": "accuracy",
             "samples/s": "samples/s",
         }
         texts = {"samples/s": ",.0f"}

@@ -14,12 +14,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from shared.app.callbacks import History, Reseed, progress
+from shared.app.callbacks import History, Keep, Reseed, progress
 from shared.app.classifier import Classifier
 from shared.app.runs import Run, read_checkpoint
 from shared.app.scores import summary
@@ -126,10 +126,8 @@ def _trainer(run: Run, settings: Settings, history: History, *, batches: int) ->
         history,
         progress(),
         EarlyStopping("val/loss", patience=settings.patience, check_on_train_epoch_end=True),
-        ModelCheckpoint(
-            folder, "best", monitor="val/loss", save_on_train_epoch_end=True, enable_version_counter=False
-        ),
-        ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+        Keep(folder, "best", monitor="val/loss", save_on_train_epoch_end=True, enable_version_counter=False),
+        Keep(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
     ]
     if settings.averaging:
         callbacks.insert(0, WeightAveraging(avg_fn=moving_average(settings.averaging)))

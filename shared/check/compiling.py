@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, func
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from shared.check import row as when
 from shared.check.case import Args, Case, gradients, same
@@ -51,7 +52,7 @@ def train(backend: str) -> Callable[[Case, Args], None]:
 def dynamic(case: Case, args: Args) -> None:
     """One compilation serves every batch size, forward and in training."""
     training = when.differentiable(case) is None
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    counter = CompileCounterWithBackend("aot_eager")
     call = compiled(_caller(case), backend=counter)
     for size in _SIZES:
         sized = case.of_size(args, size)

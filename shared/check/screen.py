@@ -50,11 +50,18 @@ class Screen:
 
     def show(self, reports: Sequence[Report], rows: Sequence[Row]) -> None:
         """Print rows down, ops across, then the verdicts, the failures, and why rows do not apply."""
-        table = Table("row", *(report.op for report in reports), title="conformance")
+        table = Table(title="conformance")
+        table.add_column("row", no_wrap=True)
+        for report in reports:
+            table.add_column(report.op.replace("::", "::\n"), justify="center")
         for i, row in enumerate(rows):
             found = [{result.id: result for result in report}.get(row.id) for report in reports]
             last_of_group = i + 1 == len(rows) or rows[i + 1].group != row.group
-            table.add_row(row.id, *(_MARKS[r.status] if r else "" for r in found), end_section=last_of_group)
+            if i == 0 or rows[i - 1].group != row.group:
+                table.add_row(f"[bold]{row.group}[/]")
+            table.add_row(
+                f"  {row.name}", *(_MARKS[r.status] if r else "" for r in found), end_section=last_of_group
+            )
         self._console.print(table)
         for report in reports:
             self._console.print(f"{report.summary}, {sum(row.seconds for row in report):.0f} s")

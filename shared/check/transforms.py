@@ -56,9 +56,14 @@ class Problem:
         """A scalar of them."""
         return loss(self.output(*values))
 
+    def mapped_loss(self, *lanes: Tensor) -> Tensor:
+        """The sum of the scalars of many of them."""
+        return func.vmap(self.loss)(*lanes).sum()
+
     def pulled_back(self, *values: Tensor) -> Tensor:
         """A scalar of a vector-Jacobian product."""
-        outputs, pull_back = func.vjp(self.output, *values)
+        found: tuple[Any, ...] = func.vjp(self.output, *values)
+        outputs, pull_back = found
         return loss(tuple(pull_back(tuple(torch.cos(o) for o in outputs))))
 
 
@@ -80,7 +85,7 @@ TRANSFORMS: dict[str, Callable[[Problem], Any]] = {
     "grad": lambda p: func.grad(p.loss, p.every)(*p.values),
     "vjp": lambda p: func.vjp(p.loss, *p.values)[1](torch.ones((), dtype=torch.float64)),
     "vmap(grad)": lambda p: func.vmap(func.grad(p.loss, p.every))(*p.lanes),
-    "grad(vmap)": lambda p: func.grad(lambda *v: func.vmap(p.loss)(*v).sum(), p.every)(*p.lanes),
+    "grad(vmap)": lambda p: func.grad(p.mapped_loss, p.every)(*p.lanes),
     "vmap(vmap)": lambda p: func.vmap(func.vmap(p.output))(*(lanes(v) for v in p.lanes)),
     "grad over vjp": lambda p: func.grad(p.pulled_back, p.every)(*p.values),
     "jacrev over jacrev": lambda p: func.jacrev(func.jacrev(p.loss, p.every), p.every)(*p.values),

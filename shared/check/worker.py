@@ -43,8 +43,8 @@ def average_gradients(folder: Path, job: dict[str, Any]) -> None:
     """One rank of data-parallel training: backward on this rank's rows, gradients averaged by DDP."""
     importlib.import_module(job["module"])
     args = torch.load(folder / f"arguments{job['rank']}.pt", weights_only=True)
-    store = dist.FileStore(str(folder / "store"), 2)
-    dist.init_process_group("gloo", store=store, rank=job["rank"], world_size=2, timeout=_PATIENCE)
+    meeting = f"file://{folder / 'store'}"
+    dist.init_process_group("gloo", init_method=meeting, rank=job["rank"], world_size=2, timeout=_PATIENCE)
     try:
         found = _train_one_step(registry()[job["op"]], args, tuple(job["inputs"]))
     finally:

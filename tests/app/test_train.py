@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,23 @@ def test_resuming_a_finished_run_trains_nothing(finished, qbio):
     assert code == 0
     assert "epoch " not in out
     assert read_checkpoint(finished / "checkpoints" / "last.ckpt")["epoch"] == before
+
+
+def test_a_run_goes_on_where_its_folder_was_moved_to(finished, tmp_path, qbio):
+    moved = shutil.copytree(finished, tmp_path / "moved")
+    before = (finished / "checkpoints" / "best.ckpt").read_bytes()
+    code, out, _ = qbio("train", "--resume", moved, "--epochs", 4)
+    assert code == 0
+    assert re.findall(r"^epoch (\d+)/", out, re.M) == ["4"]
+    assert sorted(path.name for path in (moved / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert (finished / "checkpoints" / "best.ckpt").read_bytes() == before
+    scores = {
+        key: state["best_model_score"]
+        for key, state in read_checkpoint(moved / "checkpoints" / "last.ckpt")["callbacks"].items()
+        if "val/loss" in key and "best_model_score" in state
+    }
+    figures = json.loads((moved / "metrics.json").read_text())
+    assert [float(score) for score in scores.values()] == pytest.approx([figures["val/loss"]])
 
 
 def test_resume_refuses_other_data(finished, tmp_path, qbio):

@@ -424,7 +424,7 @@ def test_table_prints_rows_and_failures(capsys):
     )
     shown = capsys.readouterr().out
     for part in (
-        "values/float64",
+        "  float64",
         "wrong::good_row: conforms",
         "wrong::bad_row: does not conform",
         "✗",

@@ -4,9 +4,9 @@ Two kinds of pass:
 
 - A *pair pass* applies rotations that act inside the same pairs of amplitudes (j, j ^ m). In a pair the one
   with parity(s & j) = 0 plays |0>, the other |1>; a word is then X, Y or Z up to a sign, and any number of
-  them fuse into one SU(2) matrix. The sign may depend on one more parity (e & j), which is constant on a pair:
-  the pairs fall into at most two cosets with a matrix each. CNOT gates absorbed into the words only change m
-  and s; CZ gates show up in e.
+  them fuse into one SU(2) matrix. The sign may depend on one more parity (e & j), which is constant on a
+  pair: the pairs fall into at most two cosets with a matrix each. CNOT gates absorbed into the words only
+  change m and s; CZ gates show up in e.
 - A *diagonal pass* (m = 0) applies any number of rotations whose words have no X part.
 
 The state starts as |0...0>, so only a subspace of indices, the span of the masks m seen so far, is non-zero.
