@@ -4,6 +4,7 @@ import functools
 import inspect
 import os
 import random
+import sys
 
 import beartype
 import hypothesis
@@ -83,10 +84,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
-    """Every test starts from the same randomness, whichever ran before it."""
+    """Every test starts from the same randomness and without compiled code, whichever ran before it."""
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """What happens around the epochs: history and speed, seeds that survive a resume, plain progress lines."""
 
+import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -66,6 +68,35 @@ class Keep(ModelCheckpoint):
         paths = {name: moved(state_dict[name]) for name in PATHS}
         best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "dirpath": here, "best_k_models": best})
+
+
+class Interrupts(L.Callback):
+    """Makes sure that Ctrl-C is heard: if its exception is lost in a destructor, it is raised again.
+
+    Used as a context around the fit; it puts back the handler that was there, which Lightning does not.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def __enter__(self) -> None:
+        self._in_main_thread = threading.current_thread() is threading.main_thread()
+        if self._in_main_thread:
+            self._before = signal.signal(signal.SIGINT, self._press)
+
+    def __exit__(self, *_: object) -> None:
+        if self._in_main_thread:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _press(self, *_: object) -> None:
+        self.pressed = True
+        raise KeyboardInterrupt
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
 
 
 class Reseed(L.Callback):

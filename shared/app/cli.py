@@ -4,6 +4,8 @@ A package adds a command by naming a function in its `pyproject.toml`; its param
 docstring becomes the help. Nothing heavy is imported until a command runs, so that `qbio --help` is quick.
 """
 
+import atexit
+import gc
 import importlib
 import os
 import sys
@@ -46,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         qbio 0.1.0
         0
     """
+    if argv is None:  # the process ends with this command
+        atexit.register(
+            gc.freeze
+        )  # else the last garbage collection takes a second or two over PyTorch's objects
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

@@ -2,7 +2,6 @@
 
 import logging
 import platform
-import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sized
@@ -19,7 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from shared.app.callbacks import History, Keep, Reseed, progress
+from shared.app.callbacks import History, Interrupts, Keep, Reseed, progress
 from shared.app.classifier import Classifier
 from shared.app.runs import Run, read_checkpoint
 from shared.app.scores import summary
@@ -82,7 +81,13 @@ def train(
     loaders = {name: _loader(part, settings, shuffle=name == "train") for name, part in parts.items()}
     start = run.last if resume and run.last.exists() else None
     if start is not None:
-        _same_data(read_checkpoint(start)["qbio"], card)
+        past = read_checkpoint(start)
+        _same_data(past["qbio"], card)
+        if past["epoch"] >= settings.epochs:
+            done = past["epoch"] + 1
+            raise UserError(
+                f"--epochs: expected at least the {done} that are done, received {settings.epochs}"
+            )
     with _quiet():
         trainer = _trainer(run, settings, history, batches=len(loaders["train"]))
         _fit(trainer, module, loaders, start, run)
@@ -162,16 +167,15 @@ def moving_average(decay: float) -> Callable[[Tensor, Tensor, Any], Tensor]:
 def _fit(
     trainer: L.Trainer, module: Classifier, loaders: dict[str, DataLoader], start: Any, run: Run
 ) -> None:
-    """Lightning turns Ctrl-C into an exit of its own and leaves the signal ignored; both are put right."""
-    handler = signal.getsignal(signal.SIGINT)
+    interrupts = Interrupts()
+    trainer.callbacks.insert(0, interrupts)  # type: ignore[reportAttributeAccessIssue]  # set by a connector
     try:
-        trainer.fit(module, loaders["train"], loaders["val"], ckpt_path=start, weights_only=True)
-    except SystemExit:
+        with interrupts:
+            trainer.fit(module, loaders["train"], loaders["val"], ckpt_path=start, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
         if not trainer.interrupted:
             raise
         raise KeyboardInterrupt(_how_to_go_on(run)) from None
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def _how_to_go_on(run: Run) -> str:

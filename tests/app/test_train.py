@@ -1,5 +1,6 @@
 """`qbio train`, `predict` and `doctor` from end to end, on small files."""
 
+import contextlib
 import csv
 import json
 import os
@@ -164,6 +165,7 @@ def test_resume_refuses_other_data(finished, tmp_path, qbio):
         (["--resume", "nosuch"], ["nosuch", "config.yaml"]),
         (["--resume", "RUN", "--lr", "0.1"], ["--lr", "config.yaml"]),
         (["--resume", "RUN", "--out", "x"], ["--out"]),
+        (["--resume", "RUN", "--epochs", "2"], ["--epochs", "3", "2"]),
     ],
 )
 def test_resume_says_what_it_cannot_do(finished, qbio, words, parts):
@@ -355,9 +357,25 @@ def test_ctrl_c_gives_one_line_and_code_130(finished, tmp_path):
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
+        process.wait()
     assert process.returncode == 130
     assert err == f"qbio: interrupted; continue with: qbio train --resume {run.folder}\n"
     assert read_checkpoint(run.last)["epoch"] >= 0
+
+
+def test_ctrl_c_is_heard_even_where_its_exception_is_lost(finished, tmp_path, qbio, monkeypatch):
+    from shared.app.callbacks import Lines
+
+    def press(self, trainer, pl_module):
+        with contextlib.suppress(KeyboardInterrupt):  # as a destructor would
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Lines, "on_train_epoch_start", press)
+    before = signal.getsignal(signal.SIGINT)
+    code, _, err = qbio("train", "--config", finished / "config.yaml", "--out", tmp_path / "run")
+    assert code == 130
+    assert "before the first epoch ended" in err
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def wait_for(path: Path, seconds: float = 90) -> None:

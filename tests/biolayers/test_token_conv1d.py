@@ -19,7 +19,6 @@ from biolayers.kernels.numba import memory
 from biolayers.kernels.numba import token_conv1d as kernel
 from biolayers.layers import TokenConv1d
 from biolayers.ops import token_conv1d, token_conv1d_backward
-from shared.check import conformance_tests
 from shared.threads import finest_grain
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}  # of the largest value
@@ -223,9 +222,6 @@ def test_vmap_of_the_gradient(dims):
         )
         for a, b in zip(mapped, one, strict=True):
             torch.testing.assert_close(a[i], b)
-
-
-test_conformance = conformance_tests(token_conv1d, token_conv1d_backward)
 
 
 # memory of large outputs

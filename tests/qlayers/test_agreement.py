@@ -102,7 +102,7 @@ def expected(run, x, w, cotangent):
         tape = qml.tape.make_qscript(run)(
             sample, w, lambda value: torch.as_tensor(value, dtype=torch.float64)
         )
-        results = simulate(tape)
+        results = simulate(tape, interface="torch")  # else a NumPy state meets torch angles in PhaseShift
         rows += [
             torch.as_tensor(r, dtype=torch.float64)
             for r in (results if isinstance(results, tuple) else [results])
