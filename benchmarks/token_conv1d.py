@@ -74,7 +74,7 @@ def main() -> None:
     record.show(TITLE, table, notes, "python benchmarks/token_conv1d.py")
     if options.write:
         content = {"machine": notes[0], "torch": torch.__version__, "others": others, "rows": found}
-        record.write("token_conv1d", TITLE, table, notes, content, others=others)
+        record.write("token_conv1d", TITLE, table, notes, content)
 
 
 def measure(case: Case, seconds: float) -> list[dict]:

@@ -7,12 +7,15 @@ compiled serial and without the GIL (`njit(nogil=True)`), take a row range, and 
 import contextlib
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from itertools import pairwise
 
 import torch
+
+_PIECES = 4  # per thread
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by number of helper threads
 _lock = threading.Lock()
@@ -21,12 +24,14 @@ _finest: ContextVar[bool] = ContextVar("qbio_finest_grain", default=False)
 
 
 def parallel(kernel: Callable[..., None], rows: int, *args: object, grain: int) -> None:
-    """Run `kernel(start, stop, *args)` over `range(rows)`, cut into one contiguous share per thread.
+    """Run `kernel(start, stop, *args)` over `range(rows)`, cut into pieces that several threads take in turn.
 
-    The kernel must write only what belongs to its own rows, and must release the GIL. At most
-    `torch.get_num_threads()` threads work, the caller among them; fewer when a share would fall
-    below `grain` rows (choose it so that a share is worth about 0.2 ms: a hand-off costs 0.05 ms).
-    Calls from inside a worker run inline. The first exception of any share is raised once all have ended.
+    The kernel must write only what belongs to its own rows, and must release the GIL; into which pieces the
+    rows are cut may not show in its results. At most `torch.get_num_threads()` threads work, the caller among
+    them; fewer when there are less than `grain` rows for each (choose it so that they are worth about 0.2 ms:
+    a hand-off costs 0.05 ms). There are a few pieces per thread, since another process, or an OpenMP thread
+    that spins after one of PyTorch's own loops, may hold one of the processors: the others then do more.
+    Calls from inside a worker run inline. The first exception is raised once all threads have ended.
 
     Example:
         >>> import numpy as np
@@ -37,23 +42,38 @@ def parallel(kernel: Callable[..., None], rows: int, *args: object, grain: int) 
         >>> out.sum()
         np.float64(45.0)
     """
-    shares = share_count(rows, grain)
-    if shares <= 1:
+    threads = share_count(rows, grain)
+    if threads <= 1:
         kernel(0, rows, *args)
         return
-    edges = [rows * i // shares for i in range(shares + 1)]
-    jobs = [_pool(shares - 1).submit(kernel, a, b, *args) for a, b in pairwise(edges[1:])]
+    count = max(threads, min(_PIECES * threads, rows // max(1, grain // _PIECES)))
+    pieces = deque(pairwise([rows * i // count for i in range(count + 1)]))
+    jobs = [_pool(threads - 1).submit(_work, kernel, args, pieces) for _ in range(threads - 1)]
     try:
-        kernel(0, edges[1], *args)
+        _work(kernel, args, pieces)
     finally:
         for job in jobs:
-            job.exception()  # waits: no share may still write when the caller goes on
+            job.exception()  # waits: no thread may still write when the caller goes on
     for job in jobs:
         job.result()
 
 
+def _work(kernel: Callable[..., None], args: tuple[object, ...], pieces: deque[tuple[int, int]]) -> None:
+    """Take pieces until none is left; a failure leaves none to the others."""
+    try:
+        while pieces:
+            try:
+                start, stop = pieces.popleft()
+            except IndexError:  # another thread took the last one in between
+                return
+            kernel(start, stop, *args)
+    except BaseException:
+        pieces.clear()
+        raise
+
+
 def share_count(rows: int, grain: int) -> int:
-    """Into how many shares `parallel` would cut `rows`: 1 means that the caller does all the work."""
+    """How many threads `parallel` would use: 1 means that the caller does all the work."""
     if getattr(_worker, "inside", False):
         return 1
     if _finest.get():
