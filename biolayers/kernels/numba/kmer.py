@@ -39,7 +39,7 @@ class Words:
 
 
 @functools.cache
-def choose_group(k: int, channels: int, positions: int, *, line: int, cycled: int, copies: int) -> int:
+def choose_group(k: int, channels: int, positions: int, *, line: int, copies: int) -> int:
     """The number of taps per table that costs least: visits of rows against the handling of whole tables.
 
     A visit of a row is the dearer the more memory the rows in use take; the two slopes are measured.
@@ -49,14 +49,13 @@ def choose_group(k: int, channels: int, positions: int, *, line: int, cycled: in
         channels: of the weight.
         positions: output positions of the whole batch.
         line: bytes of a row.
-        cycled: how many tiles are used by turns (1 where one is used up before the next).
         copies: how often each table is built, emptied or folded.
     """
 
     def cost(group: int) -> float:
         groups = -(-k // group)
         touched = groups * min(channels**group, positions) * line
-        visit = 1.0 + 0.2 * _doublings(touched, _L1) + 0.5 * _doublings(touched * cycled, _L2)
+        visit = 1.0 + 0.2 * _doublings(touched, _L1) + 0.5 * _doublings(touched, _L2)
         return positions * groups * visit + copies * groups * (channels + 1) ** group
 
     return min((g for g in range(1, min(k, 8) + 1) if g == 1 or (channels + 1) ** g <= 1 << 16), key=cost)

@@ -50,7 +50,7 @@ def forward(
     (batch, _), (out, channels, k) = tokens.shape, weight.shape
     lanes = lanes_of(weight.element_size())
     tiles, positions = -(-out // lanes), batch * length
-    group = choose_group(k, channels, positions, line=LINE_BYTES, cycled=tiles, copies=1)
+    group = choose_group(k, channels, positions, line=LINE_BYTES, copies=1)
     found = words(_numpy(tokens), channels, k, length, stride, padding, dilation, group=group, lanes=lanes)
     tables = _tables(weight.detach(), bias, found, tiles, lanes)
     result = fresh(weight, batch, out, length)
@@ -79,7 +79,7 @@ def backward(
     blocks = -(-length // BLOCK)
     # The number of shares depends on shapes alone: the same sums in the same order for any number of threads.
     shares = max(1, min(batch * blocks, max(-(-_SHARES // tiles), -(-positions // _SHARE))))
-    group = choose_group(k, channels, positions, line=LINE_BYTES, cycled=1, copies=2 * shares)
+    group = choose_group(k, channels, positions, line=LINE_BYTES, copies=2 * shares)
     found = words(_numpy(tokens), channels, k, length, stride, padding, dilation, group=group, lanes=lanes)
     taps = found.groups * group
     partial = grad.new_empty(shares, taps, base, tiles, lanes)
@@ -130,14 +130,18 @@ def _tables(weight: Tensor, bias: Tensor | None, found: Words, tiles: int, lanes
 
 @njit(nogil=True, cache=True)
 def forward_rows(start, stop, codes, starts, tables, out):
-    """out[b, o, p] = sum_i tables[o // lanes, i, word i of (b, p), o % lanes]; rows (b, block, tile)."""
-    tiles, groups, rows, lanes = tables.shape
+    """out[b, o, p] = sum_i tables[o // lanes, i, word i of (b, p), o % lanes]; rows (tile, b, block).
+
+    A tile's tables stay in L1 while the whole batch passes by.
+    """
+    _, groups, rows, lanes = tables.shape
     _, channels, length = out.shape
     blocks = (length + BLOCK - 1) // BLOCK
+    spots = out.shape[0] * blocks
     flat, line, target = tables.reshape(-1), codes.reshape(-1), out.reshape(-1)
     rest = np.empty(lanes * lanes, tables.dtype)
     for row in range(start, stop):
-        spot, tile = divmod(row, tiles)
+        tile, spot = divmod(row, spots)
         b, block = divmod(spot, blocks)
         end = min(length, (block + 1) * BLOCK)
         width = min(lanes, channels - tile * lanes)
