@@ -9,7 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from itertools import pairwise
 
@@ -52,9 +52,10 @@ def parallel(kernel: Callable[..., None], rows: int, *args: object, grain: int) 
     try:
         _work(kernel, args, pieces)
     finally:
-        for job in jobs:
-            job.exception()  # waits: no thread may still write when the caller goes on
-    for job in jobs:
+        # who has not begun finds nothing left to do; the others are waited for, as they may still write
+        begun = [job for job in jobs if not job.cancel()]
+        wait(begun)
+    for job in begun:
         job.result()
 
 

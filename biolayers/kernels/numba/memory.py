@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LARGE = 8 << 20  # bytes; what is smaller PyTorch's allocator reuses by itself
+_LARGE = 1 << 20  # bytes; what is smaller PyTorch's allocator reuses by itself
 _KEEP = 256 << 20  # bytes that idle buffers may take together
 
 _idle: list[mmap.mmap] = []  # least recently used first; each step below is atomic under the interpreter lock
