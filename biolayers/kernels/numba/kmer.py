@@ -39,10 +39,10 @@ class Words:
 
 
 @functools.cache
-def choose_group(k: int, channels: int, positions: int, *, line: int, copies: int) -> int:
+def choose_group(k: int, channels: int, positions: int, *, line: int, copies: int, spill: float) -> int:
     """The number of taps per table that costs least: visits of rows against the handling of whole tables.
 
-    A visit of a row is the dearer the more memory the rows in use take; the two slopes are measured.
+    A visit of a row is the dearer the more memory the rows in use take; the slopes are measured.
 
     Args:
         k: taps.
@@ -50,12 +50,13 @@ def choose_group(k: int, channels: int, positions: int, *, line: int, copies: in
         positions: output positions of the whole batch.
         line: bytes of a row.
         copies: how often each table is built, emptied or folded.
+        spill: what each doubling beyond L1 adds to a visit, as a share of it.
     """
 
     def cost(group: int) -> float:
         groups = -(-k // group)
         touched = groups * min(channels**group, positions) * line
-        visit = 1.0 + 0.2 * _doublings(touched, _L1) + 0.5 * _doublings(touched, _L2)
+        visit = 1.0 + spill * _doublings(touched, _L1) + 0.5 * _doublings(touched, _L2)
         return positions * groups * visit + copies * groups * (channels + 1) ** group
 
     return min((g for g in range(1, min(k, 8) + 1) if g == 1 or (channels + 1) ** g <= 1 << 16), key=cost)
@@ -85,7 +86,7 @@ def words(
         remainders, rank = np.unique(first % stride, return_inverse=True)
     columns = int(first[-1]) // stride + length + lanes  # a last square may reach beyond the last position
     codes = np.empty((len(tokens), len(remainders) * columns), np.uint32)
-    grain = max(1, (1 << 17) // codes.shape[1]) if codes.size else 1
+    grain = max(1, (1 << 15) // codes.shape[1]) if codes.size else 1
     parallel(
         code_rows,
         len(tokens),

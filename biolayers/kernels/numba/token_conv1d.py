@@ -50,7 +50,7 @@ def forward(
     (batch, _), (out, channels, k) = tokens.shape, weight.shape
     lanes = lanes_of(weight.element_size())
     tiles, positions = -(-out // lanes), batch * length
-    group = choose_group(k, channels, positions, line=LINE_BYTES, copies=1)
+    group = choose_group(k, channels, positions, line=LINE_BYTES, copies=1, spill=0.3)
     found = words(_numpy(tokens), channels, k, length, stride, padding, dilation, group=group, lanes=lanes)
     tables = _tables(weight.detach(), bias, found, tiles, lanes)
     result = fresh(weight, batch, out, length)
@@ -79,7 +79,7 @@ def backward(
     blocks = -(-length // BLOCK)
     # The number of shares depends on shapes alone: the same sums in the same order for any number of threads.
     shares = max(1, min(batch * blocks, max(-(-_SHARES // tiles), -(-positions // _SHARE))))
-    group = choose_group(k, channels, positions, line=LINE_BYTES, copies=2 * shares)
+    group = choose_group(k, channels, positions, line=LINE_BYTES, copies=2 * shares, spill=0.2)
     found = words(_numpy(tokens), channels, k, length, stride, padding, dilation, group=group, lanes=lanes)
     taps = found.groups * group
     partial = grad.new_empty(shares, taps, base, tiles, lanes)
@@ -121,7 +121,7 @@ def _tables(weight: Tensor, bias: Tensor | None, found: Words, tiles: int, lanes
     if bias is not None:
         start[:out] = bias.detach()
     tables = weight.new_empty(tiles, found.groups, (channels + 1) ** found.group, lanes).numpy()
-    grain = max(1, 50_000 // tables.shape[2])
+    grain = max(1, 12_000 // tables.shape[2])
     parallel(
         build_rows, tiles * found.groups, columns.numpy(), start.numpy(), tables, found.group, grain=grain
     )
