@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from qlayers.kernels.numba.schedule import LETTER_X, LETTER_Y
-from qlayers.kernels.numba.simd import load, odd, store
+from qlayers.kernels.numba.simd import align_stack, load, odd, store
 from shared.simd import add, address, fma, fnma, mul, neg, splat, total
 
 _INNER = {"nogil": True}
@@ -260,6 +260,7 @@ def record(step, slope, block, blocks, slopes, sums):
 @njit(**_KERNEL)
 def forward_blocks(start, stop, amplitudes, plan, angles, values):
     """Expectation values (T, blocks * lanes) of the blocks start..stop."""
+    align_stack()
     psi = aligned(2 * amplitudes, angles.lanes, angles.shared_cos)
     for block in range(start, stop):
         run_forward(psi, amplitudes, plan, block, angles)
@@ -276,6 +277,7 @@ def backward_blocks(start, stop, amplitudes, plan, angles, weights, slopes, sums
     `slopes` (Kb, blocks * lanes) for the batched angles and `sums` (blocks, Ks) for the shared ones are added
     to: they come in as zeros.
     """
+    align_stack()
     psi = aligned(2 * amplitudes, angles.lanes, angles.shared_cos)
     co = aligned(2 * amplitudes, angles.lanes, angles.shared_cos)
     zero = constant(0, psi)

@@ -1,39 +1,44 @@
-"""Host side of the lane kernel: tensors in, lane-major arrays for `lanes.py`, tensors out."""
+"""Host side of the kernel: tensors in, blocks of samples or of amplitudes through `engine.py`, tensors out."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qlayers.kernels.numba.lanes import Angles, backward_blocks, forward_blocks
-from qlayers.kernels.numba.schedule import Passes, schedule
+from qlayers.kernels.numba.engine import Shared, prepare_shared, run_groups
+from qlayers.kernels.numba.program import Program, schedule
 from shared.simd import lanes_of
 from shared.threads import parallel
 
-_GRAIN = 4_000_000  # operations that make a thread worth its hand-off: about 0.1 ms of vector arithmetic
+_GRAIN = 2_000_000  # operations that make a thread worth its hand-off
+_MOST_GROUPS = 32  # parts of the batch, in which gradients are summed
+_MOST_TABLE_BYTES = 2**25  # memory for the tables of diagonal passes
 
 
 class _Job(NamedTuple):
-    passes: Passes
-    angles: Angles
-    amplitudes: int
-    batch: int
+    program: Program
+    shared: Shared
+    batched: np.ndarray
+    half: int
+    low_bits: int
+    blocks: int
+    groups: int
 
-    def grain(self, operations: int) -> int:
-        """How many blocks one thread should have at least, by operations per amplitude and pass."""
-        passes = 1 + len(self.passes.passes) + len(self.passes.words) // 4
-        return 1 + _GRAIN // (operations * passes * self.amplitudes * self.angles.lanes)
+    def run(self, backward: bool, values: np.ndarray, sums: np.ndarray, slopes: np.ndarray) -> None:
+        work = (12 if backward else 3) * (1 + len(self.program.turns)) * self.half * lanes_of(values.itemsize)
+        grain = 1 + _GRAIN * self.groups // (1 + work * self.blocks)
+        common = (self.groups, self.blocks, self.program, self.half, self.low_bits, self.shared, self.batched)
+        parallel(run_groups, self.groups, *common, backward, values, sums, slopes, grain=grain)
 
 
 def forward(shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int) -> Tensor:
     """`qlayers::pauli_expval` on float32 or float64 CPU tensors."""
     job = _prepare(shared, batched, rotations, words, wires)
-    values = np.empty((words.shape[0], job.angles.batched_cos.shape[1]), job.angles.shared_cos.dtype)
-    parallel(
-        forward_blocks, job.angles.blocks, job.amplitudes, job.passes, job.angles, values, grain=job.grain(14)
-    )
-    return _sample_major(values, job.batch)
+    values = np.empty((batched.shape[0], words.shape[0]), job.batched.dtype)
+    nothing = values[:0]
+    job.run(False, values, nothing, nothing)
+    return torch.from_numpy(values)
 
 
 def backward(
@@ -41,48 +46,42 @@ def backward(
 ) -> tuple[Tensor, Tensor]:
     """`qlayers::pauli_expval_vjp` on float32 or float64 CPU tensors."""
     job = _prepare(shared, batched, rotations, words, wires)
-    weights = _lane_major(grad, job.angles.batched_cos.shape[1])
-    slopes = np.zeros_like(job.angles.batched_cos)
-    sums = np.zeros(
-        (job.angles.blocks, shared.shape[0]), slopes.dtype
-    )  # added up in block order: no thread shows
-    outputs = (weights, slopes, sums)
-    parallel(
-        backward_blocks,
-        job.angles.blocks,
-        job.amplitudes,
-        job.passes,
-        job.angles,
-        *outputs,
-        grain=job.grain(58),
+    lanes = lanes_of(batched.element_size())
+    sums = np.zeros((job.groups, shared.shape[0] * lanes), job.batched.dtype)
+    slopes = np.empty(batched.shape, job.batched.dtype)
+    job.run(True, _contiguous(grad), sums, slopes)
+    return torch.from_numpy(sums.reshape(job.groups, shared.shape[0], lanes).sum((0, 2))), torch.from_numpy(
+        slopes
     )
-    return torch.from_numpy(sums.sum(0)), _sample_major(slopes, job.batch)
 
 
 def _prepare(shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int) -> _Job:
-    plan = schedule(rotations.numpy().tobytes(), words.numpy().tobytes(), wires)
-    if plan.shared_angles > shared.shape[0] or plan.batched_angles > batched.shape[1]:
+    batch, lanes = batched.shape[0], lanes_of(batched.element_size())
+    low_bits = lanes.bit_length() - 1 if _one_by_one(batch, wires, lanes) else 0
+    found = schedule(rotations.numpy().tobytes(), words.numpy().tobytes(), wires, low_bits)
+    if found.shared_angles > shared.shape[0] or found.batched_angles > batched.shape[1]:
         raise ValueError(
             f"rotations: expected columns below {shared.shape[0]} (shared) and {batched.shape[1]} (batched), "
-            f"received up to {plan.shared_angles - 1} and {plan.batched_angles - 1}"
+            f"received up to {found.shared_angles - 1} and {found.batched_angles - 1}"
         )
-    lanes = lanes_of(batched.element_size())
-    blocks = -(-batched.shape[0] // lanes)
-    half_shared = shared.detach().numpy() * 0.5
-    half_batched = _lane_major(batched, blocks * lanes)
-    half_batched *= 0.5
-    trigonometry = (np.cos(half_shared), np.sin(half_shared), np.cos(half_batched), np.sin(half_batched))
-    return _Job(plan.passes, Angles(*trigonometry, blocks, lanes), 2**wires, batched.shape[0])
+    blocks = batch if low_bits else -(-batch // lanes)
+    tabled = blocks > 1 and (found.uniform or low_bits > 0)
+    tabled = tabled and found.tables * 2 ** (wires + 1) * batched.element_size() <= _MOST_TABLE_BYTES
+    common = prepare_shared(found.program, tabled, found.uniform, _contiguous(shared), wires)
+    groups = min(blocks, _MOST_GROUPS)
+    return _Job(
+        found.program, common, _contiguous(batched), 2 ** (wires - low_bits), low_bits, blocks, groups
+    )
 
 
-def _lane_major(rows: Tensor, width: int) -> np.ndarray:
-    """(b, k) to (k, width), the missing samples zero."""
-    source = rows.detach().numpy()
-    columns = np.zeros((source.shape[1], width), source.dtype)
-    columns[:, : len(source)] = source.T
-    return columns
+def _one_by_one(batch: int, wires: int, lanes: int) -> bool:
+    """Whether one sample at a time, its amplitudes in the lanes, costs less than a sample for each lane."""
+    amplitudes = 2**wires
+    if amplitudes < 8 * lanes:
+        return False
+    side_by_side = -(-batch // lanes) * lanes * amplitudes * (1 if amplitudes <= 512 else 2)
+    return batch * (amplitudes + 64 * lanes) < side_by_side
 
 
-def _sample_major(columns: np.ndarray, batch: int) -> Tensor:
-    """(k, width) to (b, k)."""
-    return torch.from_numpy(np.ascontiguousarray(columns[:, :batch].T))
+def _contiguous(tensor: Tensor) -> Any:
+    return np.ascontiguousarray(tensor.detach().numpy())
