@@ -34,7 +34,7 @@ def half_angles(angles, cosines, sines, counts):
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def full_half(cosine, sine, count):
-    """cos and sin of half the whole angle."""
+    """Cosine and sine of half the whole angle."""
     if count == 0:
         return cosine, sine
     if count == 1:

@@ -1,9 +1,9 @@
 """The passes of the kernel over the rows of a state.
 
 A state is an array of rows (vectors): first those of the real parts, then those of the imaginary parts, each
-`half` rows. Either the lanes of row c hold amplitude c of as many samples, or the lanes hold amplitudes of one
-sample, amplitude c being lane c mod lanes of row c div lanes; masks are split accordingly into one of rows and
-one of lanes, the latter 0 in the first case.
+`half` rows. Either the lanes of row c hold amplitude c of as many samples, or the lanes hold amplitudes of
+one sample, amplitude c being lane c mod lanes of row c div lanes; masks are split accordingly into one of
+rows and one of lanes, the latter 0 in the first case.
 
 A turn by t pairs real numbers v and w into v - t w and w + t v; whoever reads the result divides by the
 product of sqrt(1 + t^2). The arrays `tau` and `sgn` hold two rows for each turn: t with the signs that its
@@ -38,7 +38,7 @@ def zero_rows(array, start, stop):
 
 @njit(**_INNER)
 def sheared(v, w, t):
-    """v - t w and w + t v."""
+    """V - t w and w + t v."""
     return fnma(t, w, v), fma(t, v, w)
 
 
@@ -67,7 +67,7 @@ def _triple_forward(moved):
         for stream in range(2):
             rows, signs = 8 * stream, 24 + 12 * stream
             corner = 0
-            for i in range(half >> 3):
+            for _ in range(half >> 3):
                 p0, p1, p2 = first + odd(z0 & corner), second + odd(z1 & corner), third + odd(z2 & corner)
                 r0, r1, r2, r3 = (
                     corner ^ info[rows],
@@ -378,24 +378,24 @@ def phase_table(state, half, table, low_bits, shift, factor, backward):
 
 
 @njit(**_INNER)
-def overlaps(state, costate, half, out):
+def overlaps(state, costate, half, start, stop, out):
     """Re<costate| -i |state> of each amplitude: its sums with signs are the slopes of diagonal turns."""
-    for row in range(half):
+    for row in range(start, stop):
         re, im = load(state, row), load(state, half + row)
-        store(out, row, fnma(load(costate, half + row), re, mul(load(costate, row), im)))
+        store(out, row - start, fnma(load(costate, half + row), re, mul(load(costate, row), im)))
 
 
 @njit(**_INNER)
-def probabilities(state, half, out):
+def probabilities(state, half, start, stop, out):
     """The squared moduli."""
-    for row in range(half):
+    for row in range(start, stop):
         re, im = load(state, row), load(state, half + row)
-        store(out, row, fma(im, im, mul(re, re)))
+        store(out, row - start, fma(im, im, mul(re, re)))
 
 
 @njit(**_INNER)
 def transform(rows, count):
-    """The Walsh-Hadamard transform over rows: row z becomes the sum of rows h with signs (-1)^parity(z & h)."""
+    """The Walsh-Hadamard transform: row z becomes the sum of rows h with signs (-1)^parity(z & h)."""
     width = 1
     while width < count:
         if 2 * width < count:

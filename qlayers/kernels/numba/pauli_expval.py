@@ -1,43 +1,31 @@
-"""Host side of the kernel: tensors in, blocks of samples or of amplitudes through `engine.py`, tensors out."""
+"""Host side of the kernel: tensors in, blocks of samples or amplitudes through `engine.py`, tensors out."""
 
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qlayers.kernels.numba.engine import Shared, prepare_shared, run_groups
-from qlayers.kernels.numba.program import Program, schedule
+from qlayers.kernels.numba.engine import run_groups
+from qlayers.kernels.numba.program import Schedule, schedule
+from qlayers.kernels.numba.tables import fill_tables
 from shared.simd import lanes_of
 from shared.threads import parallel
 
-_GRAIN = 2_000_000  # operations that make a thread worth its hand-off
+_GRAIN = 1_500_000  # operations that make a thread worth its hand-off
 _MOST_GROUPS = 32  # parts of the batch, in which gradients are summed
 _MOST_TABLE_BYTES = 2**25  # memory for the tables of diagonal passes
+_NEAR_BYTES = 2**19  # a block of states beyond this leaves the second cache
 
-
-class _Job(NamedTuple):
-    program: Program
-    shared: Shared
-    batched: np.ndarray
-    half: int
-    low_bits: int
-    blocks: int
-    groups: int
-
-    def run(self, backward: bool, values: np.ndarray, sums: np.ndarray, slopes: np.ndarray) -> None:
-        work = (12 if backward else 3) * (1 + len(self.program.turns)) * self.half * lanes_of(values.itemsize)
-        grain = 1 + _GRAIN * self.groups // (1 + work * self.blocks)
-        common = (self.groups, self.blocks, self.program, self.half, self.low_bits, self.shared, self.batched)
-        parallel(run_groups, self.groups, *common, backward, values, sums, slopes, grain=grain)
+_known: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}
 
 
 def forward(shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int) -> Tensor:
     """`qlayers::pauli_expval` on float32 or float64 CPU tensors."""
-    job = _prepare(shared, batched, rotations, words, wires)
+    job = _Job.of(shared, batched, rotations, words, wires)
     values = np.empty((batched.shape[0], words.shape[0]), job.batched.dtype)
-    nothing = values[:0]
-    job.run(False, values, nothing, nothing)
+    job.run(False, values, values[:0], values[:0])
     return torch.from_numpy(values)
 
 
@@ -45,33 +33,75 @@ def backward(
     shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`qlayers::pauli_expval_vjp` on float32 or float64 CPU tensors."""
-    job = _prepare(shared, batched, rotations, words, wires)
+    job = _Job.of(shared, batched, rotations, words, wires)
     lanes = lanes_of(batched.element_size())
     sums = np.zeros((job.groups, shared.shape[0] * lanes), job.batched.dtype)
     slopes = np.empty(batched.shape, job.batched.dtype)
-    job.run(True, _contiguous(grad), sums, slopes)
-    return torch.from_numpy(sums.reshape(job.groups, shared.shape[0], lanes).sum((0, 2))), torch.from_numpy(
-        slopes
-    )
+    job.run(True, _array(grad), sums, slopes)
+    sums = sums.reshape(job.groups, shared.shape[0], lanes)
+    return torch.from_numpy(sums.sum((0, 2))), torch.from_numpy(slopes)
 
 
-def _prepare(shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int) -> _Job:
-    batch, lanes = batched.shape[0], lanes_of(batched.element_size())
-    low_bits = lanes.bit_length() - 1 if _one_by_one(batch, wires, lanes) else 0
+class _Job(NamedTuple):
+    """One call: `blocks` blocks in `groups` parts, each block of 2^low_bits amplitudes in the lanes."""
+
+    found: Schedule
+    shared: np.ndarray
+    batched: np.ndarray
+    tables: np.ndarray
+    half: int
+    low_bits: int
+    blocks: int
+    groups: int
+
+    @classmethod
+    def of(cls, shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int) -> "_Job":
+        """The call with these arguments."""
+        batch, size = batched.shape[0], batched.element_size()
+        lanes = lanes_of(size)
+        low_bits = lanes.bit_length() - 1 if _one_by_one(batch, wires, lanes) else 0
+        found = _schedule(rotations, words, wires, low_bits)
+        if found.shared_angles > shared.shape[0] or found.batched_angles > batched.shape[1]:
+            raise ValueError(
+                f"rotations: expected columns below {shared.shape[0]} (shared) and {batched.shape[1]} "
+                f"(batched), received up to {found.shared_angles - 1} and {found.batched_angles - 1}"
+            )
+        blocks = batch if low_bits else -(-batch // lanes)
+        angles = _array(shared)
+        tabled = blocks > 1 and (found.uniform or low_bits > 0)
+        tabled = tabled and found.tables * 2 ** (wires + 1) * size <= _MOST_TABLE_BYTES
+        tables = np.empty((found.tables if tabled else 0, 2, 2**wires), angles.dtype)
+        if len(tables):
+            fill_tables(found.program, angles, tables, wires)
+        groups = min(blocks, _MOST_GROUPS)
+        return cls(found, angles, _array(batched), tables, 2 ** (wires - low_bits), low_bits, blocks, groups)
+
+    def run(self, backward: bool, values: np.ndarray, sums: np.ndarray, slopes: np.ndarray) -> None:
+        """Compute; see `engine.run_groups` for the arrays."""
+        program, uniform = self.found.program, self.found.uniform
+        rows = (12 if backward else 3) * (1 + len(program.turns)) * self.half * self.blocks
+        grain = 1 + _GRAIN * self.groups // (1 + rows * lanes_of(self.shared.itemsize))
+        sizes = (self.groups, self.blocks, program, uniform, self.half, self.low_bits)
+        angles = (self.shared, self.tables, self.batched)
+        parallel(run_groups, self.groups, *sizes, *angles, backward, values, sums, slopes, grain=grain)
+
+
+def _schedule(rotations: Tensor, words: Tensor, wires: int, low_bits: int) -> Schedule:
+    """The schedule of a circuit, known again by its tensors while these live and do not change."""
+    key = (id(rotations), id(words), wires, low_bits)
+    versions = (rotations._version, words._version)
+    if (
+        (entry := _known.get(key))
+        and entry[0]() is rotations
+        and entry[1]() is words
+        and entry[2] == versions
+    ):
+        return entry[3]
     found = schedule(rotations.numpy().tobytes(), words.numpy().tobytes(), wires, low_bits)
-    if found.shared_angles > shared.shape[0] or found.batched_angles > batched.shape[1]:
-        raise ValueError(
-            f"rotations: expected columns below {shared.shape[0]} (shared) and {batched.shape[1]} (batched), "
-            f"received up to {found.shared_angles - 1} and {found.batched_angles - 1}"
-        )
-    blocks = batch if low_bits else -(-batch // lanes)
-    tabled = blocks > 1 and (found.uniform or low_bits > 0)
-    tabled = tabled and found.tables * 2 ** (wires + 1) * batched.element_size() <= _MOST_TABLE_BYTES
-    common = prepare_shared(found.program, tabled, found.uniform, _contiguous(shared), wires)
-    groups = min(blocks, _MOST_GROUPS)
-    return _Job(
-        found.program, common, _contiguous(batched), 2 ** (wires - low_bits), low_bits, blocks, groups
-    )
+    if len(_known) >= 1024:
+        _known.clear()
+    _known[key] = weakref.ref(rotations), weakref.ref(words), versions, found
+    return found
 
 
 def _one_by_one(batch: int, wires: int, lanes: int) -> bool:
@@ -79,9 +109,9 @@ def _one_by_one(batch: int, wires: int, lanes: int) -> bool:
     amplitudes = 2**wires
     if amplitudes < 8 * lanes:
         return False
-    side_by_side = -(-batch // lanes) * lanes * amplitudes * (1 if amplitudes <= 512 else 2)
-    return batch * (amplitudes + 64 * lanes) < side_by_side
+    far = 4 if 2 * 64 * amplitudes > _NEAR_BYTES else 1
+    return batch * (1.6 * amplitudes + 32 * lanes) < far * -(-batch // lanes) * lanes * amplitudes
 
 
-def _contiguous(tensor: Tensor) -> Any:
+def _array(tensor: Tensor) -> np.ndarray:
     return np.ascontiguousarray(tensor.detach().numpy())

@@ -94,7 +94,7 @@ def _exchange(builder: Any, vector: Vector, value: Any, mask: Any) -> Any:
 
 @intrinsic
 def align_stack(typing: Any) -> Lowering:
-    """`align_stack()`: let the stack frame of this function begin on 64 bytes, so that spilled vectors do too.
+    """`align_stack()`: let the stack frame of this function begin on 64 bytes, for spilled vectors.
 
     LLVM learns that it will spill vectors when it can no longer align the frame, and each then lies across
     two cache lines. A variable of 64 bytes, which only an empty piece of assembly sees, tells it in time.
