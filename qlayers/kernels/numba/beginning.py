@@ -70,7 +70,7 @@ def begin(program, half, low_bits, work):
 
 
 @njit(**_INNER)
-def undo_beginning(program, half, low_bits, scale, work, sums):
+def undo_beginning(program, half, low_bits, scale, work):
     """Undo the product state group by group, and find the slopes of its angles.
 
     With the state (a f, b f) before a group doubled f, all slopes follow from <costate|f> of both halves.
@@ -106,9 +106,7 @@ def undo_beginning(program, half, low_bits, scale, work, sums):
             else:
                 slope = gz
                 gx, gy = fma(sine, gy, mul(cosine, gx)), fnma(sine, gx, mul(cosine, gy))
-            record(
-                program.steps[k, 0], program.steps[k, 1], neg(slope) if flipped else slope, sums, work.slopes
-            )
+            record(program.steps[k, 0], program.steps[k, 1], neg(slope) if flipped else slope, work)
 
 
 @njit(**_INNER)
@@ -163,9 +161,7 @@ def undo_rows(state, costate, half, rows, matrix):
 
 
 @njit(**_INNER)
-def record(source, column, slope, sums, slopes):
+def record(source, column, slope, work):
     """Add a slope to the gradient of an angle, lane by lane."""
-    if source == 0:
-        store(sums, column, add(load(sums, column), slope))
-    else:
-        store(slopes, column, add(load(slopes, column), slope))
+    into = work.common if source == 0 else work.slopes
+    store(into, column, add(load(into, column), slope))

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from qlayers.kernels.numba.angles import full_half, half_angles
-from qlayers.kernels.numba.passes import aligned, sign_patterns
+from qlayers.kernels.numba.passes import aligned, fill_patterns
 from qlayers.kernels.numba.simd import load, odd, store
 from shared.simd import mul, neg, splat
 
@@ -44,6 +44,7 @@ class Work(NamedTuple):
     begin_sin: np.ndarray
     matrix: np.ndarray  # (4 rows) re a, im a, re b, im b
     slopes: np.ndarray  # (Kb rows) gradients of the block's own angles
+    common: np.ndarray  # (Ks rows) gradients of the shared angles, summed over blocks
     lane: np.ndarray  # (3 rows) one vector being put together
     own: np.ndarray  # (Kb * width,) the block's own angles, float64
     cosines: np.ndarray  # (Kb * width,) as in `Shared`, of the block's own angles
@@ -54,29 +55,57 @@ class Work(NamedTuple):
 
 
 @njit(**_INNER)
-def work_for(program, half, low_bits, columns, like, backward):
+def work_for(program, half, low_bits, angles, columns, like, backward):
     """Room for the blocks of one call."""
     lanes = 64 // like.itemsize
     width = 1 if low_bits else lanes
     turns, steps = len(program.turns), len(program.steps)
+    chunk, both = min(half, CHUNK), 2 * half if backward else 0
+    most = max(turns, len(program.words))
+    own, common = (columns, angles) if backward else (0, 0)
+    ends = np.cumsum(
+        np.array(
+            [
+                2 * half,
+                both,
+                chunk,
+                most,
+                2 * turns,
+                2 * turns,
+                turns,
+                1 << low_bits,
+                steps,
+                steps,
+                4,
+                own,
+                common,
+                3,
+            ]
+        )
+    )
+    rows = aligned(ends[-1], lanes, like)  # one allocation for all rows, as it takes its time
+    ends *= lanes
+    floats, counts = np.zeros((3, columns * width)), np.empty(columns * width, np.int64)
+    fill_patterns(low_bits, lanes, rows[ends[6] : ends[7]])
     return Work(
-        aligned(2 * half, lanes, like),
-        aligned(2 * half if backward else 0, lanes, like),
-        aligned(min(half, CHUNK), lanes, like),
-        aligned(max(turns, len(program.words)), lanes, like),
-        aligned(2 * turns, lanes, like),
-        aligned(2 * turns, lanes, like),
-        aligned(turns, lanes, like),
-        sign_patterns(low_bits, lanes, like),
-        aligned(steps, lanes, like),
-        aligned(steps, lanes, like),
-        aligned(4, lanes, like),
-        aligned(columns if backward else 0, lanes, like),
-        aligned(3, lanes, like),
-        np.zeros(columns * width),
-        np.empty(columns * width),
-        np.empty(columns * width),
-        np.empty(columns * width, np.int64),
+        rows[: ends[0]],
+        rows[ends[0] : ends[1]],
+        rows[ends[1] : ends[2]],
+        rows[ends[2] : ends[3]],
+        rows[ends[3] : ends[4]],
+        rows[ends[4] : ends[5]],
+        rows[ends[5] : ends[6]],
+        rows[ends[6] : ends[7]],
+        rows[ends[7] : ends[8]],
+        rows[ends[8] : ends[9]],
+        rows[ends[9] : ends[10]],
+        rows[ends[10] : ends[11]],
+        rows[ends[11] : ends[12]],
+        rows[ends[12] : ends[13]],
+        floats[0],
+        floats[1],
+        floats[2],
+        counts,
         np.empty(len(program.passes), np.int64),
         np.zeros((2, width), np.int64),
     )

@@ -31,7 +31,7 @@ from qlayers.kernels.numba.passes import (
     triple_forward_crossed,
     zero_rows,
 )
-from qlayers.kernels.numba.program import DIAGONAL, LANE, PAIR
+from qlayers.kernels.numba.program import DIAGONAL, LANE, PAIR, unpacked
 from qlayers.kernels.numba.simd import align_stack, load
 from qlayers.kernels.numba.words import add_transformed, begin_costate, measure
 from shared.simd import mul, splat, total
@@ -93,13 +93,13 @@ def forward_passes(program, half, low_bits, shared, work):
 
 
 @njit(**_INNER)
-def record_turn(program, k, slope, factor, sums, slopes):
+def record_turn(program, k, slope, factor, work):
     """Add the slope of turn k, found on states that lack a factor."""
-    record(program.turns[k, 3], program.turns[k, 4], mul(slope, mul(factor, factor)), sums, slopes)
+    record(program.turns[k, 3], program.turns[k, 4], mul(slope, mul(factor, factor)), work)
 
 
 @njit(**_INNER)
-def diagonal_slopes(program, half, low_bits, first, last, scale, work, sums):
+def diagonal_slopes(program, half, low_bits, first, last, scale, work):
     """The slopes of the turns in a diagonal pass, which it does not change."""
     zero_rows(work.sums, 0, last - first)
     count = min(half, CHUNK)
@@ -108,11 +108,11 @@ def diagonal_slopes(program, half, low_bits, first, last, scale, work, sums):
         add_transformed(program.turns, first, last, low_bits, chunk, count, work)
     for k in range(first, last):
         slope = mul(load(work.sgn, 2 * k), load(work.sums, k - first))
-        record_turn(program, k, slope, scale, sums, work.slopes)
+        record_turn(program, k, slope, scale, work)
 
 
 @njit(**_INNER)
-def backward_passes(program, half, low_bits, shared, work, sums):
+def backward_passes(program, half, low_bits, shared, work):
     """Undo all turns on state and costate; returns the factor that both still lack at the end."""
     state, costate, turns, tau, sgn = work.state, work.costate, program.turns, work.tau, work.sgn
     lane_mask = (1 << low_bits) - 1
@@ -122,7 +122,7 @@ def backward_passes(program, half, low_bits, shared, work, sums):
         kind, first, middle, last, number = program.passes[p]
         if kind == DIAGONAL:
             if first < last:
-                diagonal_slopes(program, half, low_bits, first, last, scale, work, sums)
+                diagonal_slopes(program, half, low_bits, first, last, scale, work)
             scale = grown(work, middle if len(shared.tables) else first, last, scale)
             diagonal_pass(program, p, half, low_bits, shared, work, state, scale, 1)
             diagonal_pass(program, p, half, low_bits, shared, work, costate, scale, 1)
@@ -131,12 +131,12 @@ def backward_passes(program, half, low_bits, shared, work, sums):
         x, z, mixed = turns[first, 0], turns[first, 1] >> low_bits, turns[first, 2] & 1 == 0
         if kind == LANE:
             slope = lane_backward(state, costate, half, x, z, mixed, first, tau, sgn)
-            record_turn(program, first, slope, scale, sums, work.slopes)
+            record_turn(program, first, slope, scale, work)
         elif kind == PAIR:
             slope = pair_backward(
                 state, costate, half, x >> low_bits, x & lane_mask, z, mixed, first, tau, sgn
             )
-            record_turn(program, first, slope, scale, sums, work.slopes)
+            record_turn(program, first, slope, scale, work)
         else:
             high = (z, turns[first + 1, 1] >> low_bits, turns[first + 2, 1] >> low_bits)
             info = program.triples[number]
@@ -144,11 +144,11 @@ def backward_passes(program, half, low_bits, shared, work, sums):
                 s0, s1, s2 = triple_backward_crossed(state, costate, half, info, high, first, tau, sgn)
             else:
                 s0, s1, s2 = triple_backward(state, costate, half, info, high, first, tau, sgn)
-            record_turn(program, first + 2, s2, scale, sums, work.slopes)
+            record_turn(program, first + 2, s2, scale, work)
             later = grown(work, first + 2, first + 3, scale)
-            record_turn(program, first + 1, s1, later, sums, work.slopes)
+            record_turn(program, first + 1, s1, later, work)
             later = grown(work, first + 1, first + 2, later)
-            record_turn(program, first, s0, later, sums, work.slopes)
+            record_turn(program, first, s0, later, work)
         scale = grown(work, first, last, scale)
     return scale
 
@@ -174,7 +174,7 @@ def run_groups(
     stop,
     groups,
     blocks,
-    program,
+    code,
     uniform,
     half,
     low_bits,
@@ -189,15 +189,16 @@ def run_groups(
     """Run the blocks, which are cut into `groups` parts, of the parts start..stop.
 
     Forward: expectation values (b, T) go into `values`. Backward: `values` holds their gradients; those of
-    the angles go into `sums` (groups, Ks * lanes), for the shared angles lane by lane, to which they are
-    added, and `slopes` (b, Kb).
+    the angles go into `sums` (groups, Ks), for the shared angles, and `slopes` (b, Kb).
     """
     align_stack()
+    program = unpacked(code)
     shared = shared_by_all(angles, tables, uniform)
-    work = work_for(program, half, low_bits, batched.shape[1], values, backward)
+    work = work_for(program, half, low_bits, len(angles), batched.shape[1], values, backward)
     if shared.uniform:
         prepare_turns(program, shared, low_bits, work)
     for group in range(start, stop):
+        zero_rows(work.common, 0, len(angles) if backward else 0)
         for block in range(blocks * group // groups, blocks * (group + 1) // groups):
             take_angles(batched, block, low_bits, work)
             prepare_beginning(program, shared, low_bits, work)
@@ -211,6 +212,9 @@ def run_groups(
             scale_rows(work.state, 2 * half, scale)
             begin_costate(program, half, low_bits, work, block, values)
             zero_rows(work.slopes, 0, batched.shape[1])
-            scale = backward_passes(program, half, low_bits, shared, work, sums[group])
-            undo_beginning(program, half, low_bits, scale, work, sums[group])
+            scale = backward_passes(program, half, low_bits, shared, work)
+            undo_beginning(program, half, low_bits, scale, work)
             put_slopes(work, block, low_bits, slopes)
+        if backward:
+            for column in range(len(angles)):
+                sums[group, column] = total(load(work.common, column))

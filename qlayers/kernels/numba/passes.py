@@ -450,10 +450,8 @@ def add_word(state, costate, half, x, low, z, power, weight):
 
 
 @njit(**_INNER)
-def sign_patterns(low_bits, lanes, like):
-    """Row z: (-1)^parity(z & lane) in each lane, for the masks z of `low_bits` bits."""
-    out = aligned(1 << low_bits, lanes, like)
+def fill_patterns(low_bits, lanes, out):
+    """Row z of `out`: (-1)^parity(z & lane) in each lane, for the masks z of `low_bits` bits."""
     for z in range(1 << low_bits):
         for lane in range(lanes):
             out[z * lanes + lane] = 1 - 2 * odd(np.int64(z & lane))
-    return out

@@ -18,14 +18,16 @@ _MOST_GROUPS = 32  # parts of the batch, in which gradients are summed
 _MOST_TABLE_BYTES = 2**25  # memory for the tables of diagonal passes
 _NEAR_BYTES = 2**19  # a block of states beyond this leaves the second cache
 
+_nothing = {np.dtype(kind): np.empty((0, 0), kind) for kind in ("f4", "f8")}
+_no_tables = {np.dtype(kind): np.empty((0, 2, 0), kind) for kind in ("f4", "f8")}
 _known: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}
 
 
 def forward(shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int) -> Tensor:
     """`qlayers::pauli_expval` on float32 or float64 CPU tensors."""
-    job = _Job.of(shared, batched, rotations, words, wires)
+    job = _job(shared, batched, rotations, words, wires)
     values = np.empty((batched.shape[0], words.shape[0]), job.batched.dtype)
-    job.run(False, values, values[:0], values[:0])
+    _run(job, False, values, _nothing[job.batched.dtype], _nothing[job.batched.dtype])
     return torch.from_numpy(values)
 
 
@@ -33,13 +35,11 @@ def backward(
     shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`qlayers::pauli_expval_vjp` on float32 or float64 CPU tensors."""
-    job = _Job.of(shared, batched, rotations, words, wires)
-    lanes = lanes_of(batched.element_size())
-    sums = np.zeros((job.groups, shared.shape[0] * lanes), job.batched.dtype)
-    slopes = np.empty(batched.shape, job.batched.dtype)
-    job.run(True, _array(grad), sums, slopes)
-    sums = sums.reshape(job.groups, shared.shape[0], lanes)
-    return torch.from_numpy(sums.sum((0, 2))), torch.from_numpy(slopes)
+    job = _job(shared, batched, rotations, words, wires)
+    sums = np.empty((job.groups, shared.shape[0]), job.batched.dtype)
+    slopes = np.empty(job.batched.shape, job.batched.dtype)
+    _run(job, True, _array(grad), sums, slopes)
+    return torch.from_numpy(sums[0] if job.groups == 1 else sums.sum(0)), torch.from_numpy(slopes)
 
 
 class _Job(NamedTuple):
@@ -54,36 +54,41 @@ class _Job(NamedTuple):
     blocks: int
     groups: int
 
-    @classmethod
-    def of(cls, shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int) -> "_Job":
-        """The call with these arguments."""
-        batch, size = batched.shape[0], batched.element_size()
-        lanes = lanes_of(size)
-        low_bits = lanes.bit_length() - 1 if _one_by_one(batch, wires, lanes) else 0
-        found = _schedule(rotations, words, wires, low_bits)
-        if found.shared_angles > shared.shape[0] or found.batched_angles > batched.shape[1]:
-            raise ValueError(
-                f"rotations: expected columns below {shared.shape[0]} (shared) and {batched.shape[1]} "
-                f"(batched), received up to {found.shared_angles - 1} and {found.batched_angles - 1}"
-            )
-        blocks = batch if low_bits else -(-batch // lanes)
-        angles = _array(shared)
-        tabled = blocks > 1 and (found.uniform or low_bits > 0)
-        tabled = tabled and found.tables * 2 ** (wires + 1) * size <= _MOST_TABLE_BYTES
-        tables = np.empty((found.tables if tabled else 0, 2, 2**wires), angles.dtype)
-        if len(tables):
-            fill_tables(found.program, angles, tables, wires)
-        groups = min(blocks, _MOST_GROUPS)
-        return cls(found, angles, _array(batched), tables, 2 ** (wires - low_bits), low_bits, blocks, groups)
 
-    def run(self, backward: bool, values: np.ndarray, sums: np.ndarray, slopes: np.ndarray) -> None:
-        """Compute; see `engine.run_groups` for the arrays."""
-        program, uniform = self.found.program, self.found.uniform
-        rows = (12 if backward else 3) * (1 + len(program.turns)) * self.half * self.blocks
-        grain = 1 + _GRAIN * self.groups // (1 + rows * lanes_of(self.shared.itemsize))
-        sizes = (self.groups, self.blocks, program, uniform, self.half, self.low_bits)
-        angles = (self.shared, self.tables, self.batched)
-        parallel(run_groups, self.groups, *sizes, *angles, backward, values, sums, slopes, grain=grain)
+def _job(shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int) -> _Job:
+    """The call with these arguments."""
+    batch, size = batched.shape[0], batched.element_size()
+    lanes = lanes_of(size)
+    low_bits = lanes.bit_length() - 1 if _one_by_one(batch, wires, lanes) else 0
+    found = _schedule(rotations, words, wires, low_bits)
+    if found.shared_angles > shared.shape[0] or found.batched_angles > batched.shape[1]:
+        raise ValueError(
+            f"rotations: expected columns below {shared.shape[0]} (shared) and {batched.shape[1]} "
+            f"(batched), received up to {found.shared_angles - 1} and {found.batched_angles - 1}"
+        )
+    blocks = batch if low_bits else -(-batch // lanes)
+    angles = _array(shared)
+    tables = _no_tables[angles.dtype]
+    fits = found.tables * 2 ** (wires + 1) * size <= _MOST_TABLE_BYTES
+    if found.tables and fits and blocks > 1 and (found.uniform or low_bits):
+        tables = np.empty((found.tables, 2, 2**wires), angles.dtype)
+        fill_tables(found.code, angles, tables, wires)
+    groups = min(blocks, _MOST_GROUPS)
+    return _Job(found, angles, _array(batched), tables, 2 ** (wires - low_bits), low_bits, blocks, groups)
+
+
+def _run(job: _Job, backward: bool, values: np.ndarray, sums: np.ndarray, slopes: np.ndarray) -> None:
+    """Compute; see `engine.run_groups` for the arrays."""
+    found, shared, batched, tables, half, low_bits, blocks, groups = job
+    work = (
+        (12 if backward else 3) * (1 + len(found.program.turns)) * half * blocks * lanes_of(shared.itemsize)
+    )
+    sizes = (groups, blocks, found.code, found.uniform, half, low_bits)
+    arrays = (shared, tables, batched, backward, values, sums, slopes)
+    if work < 2 * _GRAIN:
+        run_groups(0, groups, *sizes, *arrays)
+    else:
+        parallel(run_groups, groups, *sizes, *arrays, grain=1 + _GRAIN * groups // (1 + work))
 
 
 def _schedule(rotations: Tensor, words: Tensor, wires: int, low_bits: int) -> Schedule:
@@ -114,4 +119,6 @@ def _one_by_one(batch: int, wires: int, lanes: int) -> bool:
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(tensor.detach().numpy())
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    return tensor.contiguous().numpy()

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
 from qlayers.kernels.numba.schedule import Frame, Group, Rotation, _check_tables, _parity, _step
 
@@ -40,10 +41,12 @@ class Program(NamedTuple):
 class Schedule(NamedTuple):
     """A program and what the host must know about it.
 
-    `uniform`: no turn has an angle of its own for each sample; `tables`: diagonal passes with shared angles.
+    `code`: the program in one array, see `packed`; `uniform`: no turn has an angle of its own for each sample;
+    `tables`: how many diagonal passes have shared angles.
     """
 
     program: Program
+    code: np.ndarray
     shared_angles: int
     batched_angles: int
     uniform: bool
@@ -58,6 +61,30 @@ class _Turn(NamedTuple):
     power: int
     source: int
     column: int
+
+
+def packed(program: Program) -> np.ndarray:
+    """The program as one array, which is quicker to hand over: numbers of rows, then the tables."""
+    return np.concatenate([[len(table) for table in program], *map(np.ravel, program)]).astype(np.int64)
+
+
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def unpacked(code):
+    """The program in an array of `packed`."""
+    a = 6
+    b = a + code[0] * 2
+    c = b + code[1] * 6
+    d = c + code[2] * 5
+    e = d + code[3] * 49
+    f = e + code[4] * 5
+    return Program(
+        code[a:b].reshape((code[0], 2)),
+        code[b:c].reshape((code[1], 6)),
+        code[c:d].reshape((code[2], 5)),
+        code[d:e].reshape((code[3], 49)),
+        code[e:f].reshape((code[4], 5)),
+        code[f : f + code[5] * 3].reshape((code[5], 3)),
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -88,7 +115,7 @@ def schedule(rotations: bytes, words: bytes, wires: int, lane_bits: int) -> Sche
         _array([change.word(x, z) for x, z in observed.tolist()], 3),
     )
     tables = sum(kind == DIAGONAL and first < middle for kind, first, middle, _ in passes)
-    return Schedule(program, *columns, all(turn.source == 0 for turn in turns), tables)
+    return Schedule(program, packed(program), *columns, all(turn.source == 0 for turn in turns), tables)
 
 
 def _numbers(passes: Sequence[tuple[int, int, int, int]]) -> list[int]:

@@ -4,8 +4,8 @@ from numba import njit
 
 from qlayers.kernels.numba.angles import full_half
 from qlayers.kernels.numba.block import shared_by_all
-from qlayers.kernels.numba.passes import sign_patterns
-from qlayers.kernels.numba.program import DIAGONAL
+from qlayers.kernels.numba.passes import aligned, fill_patterns
+from qlayers.kernels.numba.program import DIAGONAL, unpacked
 from qlayers.kernels.numba.simd import load, odd, store
 from shared.simd import fma, fnma, mul, neg, splat
 
@@ -14,8 +14,9 @@ _KERNEL = {"nogil": True, "cache": True}
 
 
 @njit(**_KERNEL)
-def fill_tables(program, angles, tables, wires):
+def fill_tables(code, angles, tables, wires):
     """The tables (D, 2, 2^n) of diagonal passes with shared angles: cosines and sines."""
+    program = unpacked(code)
     shared = shared_by_all(angles, tables, True)
     for p in range(len(program.passes)):
         if program.passes[p, 0] == DIAGONAL and program.passes[p, 4] >= 0:
@@ -32,7 +33,8 @@ def fill_table(program, p, shared, wires):
     cosines[1:] = 1
     sines[1:] = 0
     lanes = 64 // table.itemsize
-    patterns = sign_patterns(4 if lanes == 16 else 3, lanes, table)
+    patterns = aligned(lanes, lanes, cosines)
+    fill_patterns(4 if lanes == 16 else 3, lanes, patterns)
     for k in range(first, middle):
         z, column = program.turns[k, 1], program.turns[k, 4]
         c, s = full_half(shared.cosines[column], shared.sines[column], shared.counts[column])
