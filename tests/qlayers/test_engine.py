@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import shared as floor
 from qlayers.kernels.numba import pauli_expval as host
 from qlayers.kernels.numba.angles import full_half, half_angles
-from qlayers.kernels.numba.program import DIAGONAL, LANE, PAIR, TRIPLE, schedule
+from qlayers.kernels.numba.program import CORNERS, DIAGONAL, LANE, schedule
 from qlayers.kernels.numba.schedule import Rotation
 from qlayers.ops import pauli_expval, pauli_expval_vjp
 from shared.threads import finest_grain
@@ -129,10 +129,10 @@ def test_programs_hold_every_rotation_in_an_allowed_order(wires, count, seed, lo
     for kind, first, _, last, _ in program.passes.tolist():
         masks = program.turns[first:last, 0].tolist()
         assert all((mask == 0) == (kind == DIAGONAL) for mask in masks)
-        assert kind == DIAGONAL or len(masks) == {LANE: 1, PAIR: 1, TRIPLE: 3}[kind]
+        assert kind == DIAGONAL or len(masks) == max(1, kind - CORNERS + 1)
         assert kind != LANE or masks[0] >> low_bits == 0
         rows_of = {0}
-        for mask in masks if kind in (PAIR, TRIPLE) else ():
+        for mask in masks if kind >= CORNERS else ():
             assert mask >> low_bits not in rows_of
             rows_of |= {row ^ mask >> low_bits for row in rows_of}
 

@@ -2,7 +2,8 @@
 
 from numba import njit
 
-from qlayers.kernels.numba.passes import NEAR, zero_rows
+from qlayers.kernels.numba.corners import NEAR
+from qlayers.kernels.numba.passes import zero_rows
 from qlayers.kernels.numba.schedule import LETTER_X, LETTER_Y
 from qlayers.kernels.numba.simd import load, store
 from shared.simd import add, fma, fnma, mul, neg, splat

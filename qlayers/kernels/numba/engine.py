@@ -16,22 +16,30 @@ from qlayers.kernels.numba.block import (
     take_angles,
     work_for,
 )
+from qlayers.kernels.numba.corners import (
+    backward_1,
+    backward_2,
+    backward_3,
+    crossed_1,
+    crossed_2,
+    crossed_3,
+    forward_1,
+    forward_2,
+    forward_3,
+    uncrossed_1,
+    uncrossed_2,
+    uncrossed_3,
+)
 from qlayers.kernels.numba.passes import (
     lane_backward,
     lane_forward,
     overlaps,
-    pair_backward,
-    pair_forward,
     phase_table,
     phase_words,
     scale_rows,
-    triple_backward,
-    triple_backward_crossed,
-    triple_forward,
-    triple_forward_crossed,
     zero_rows,
 )
-from qlayers.kernels.numba.program import DIAGONAL, LANE, PAIR, unpacked
+from qlayers.kernels.numba.program import CORNERS, DIAGONAL, LANE, unpacked
 from qlayers.kernels.numba.simd import align_stack, load
 from qlayers.kernels.numba.words import add_transformed, begin_costate, measure
 from shared.simd import mul, splat, total
@@ -63,10 +71,18 @@ def diagonal_pass(program, p, half, low_bits, shared, work, state, scale, backwa
 
 
 @njit(**_INNER)
+def exchanges(turns, first, last, low_bits):
+    """Whether any of the turns exchanges lanes."""
+    x = 0
+    for k in range(first, last):
+        x |= turns[k, 0]
+    return x & (1 << low_bits) - 1 != 0
+
+
+@njit(**_INNER)
 def forward_passes(program, half, low_bits, shared, work):
     """All turns; returns the factor that the state at the end still lacks."""
     state, turns, tau = work.state, program.turns, work.tau
-    lane_mask = (1 << low_bits) - 1
     one = splat(state.dtype.type(1))
     scale = one
     for p in range(len(program.passes)):
@@ -77,18 +93,24 @@ def forward_passes(program, half, low_bits, shared, work):
             scale = one
             continue
         scale = grown(work, first, last, scale)
-        x, z, mixed = turns[first, 0], turns[first, 1] >> low_bits, turns[first, 2] & 1 == 0
         if kind == LANE:
-            lane_forward(state, half, x, z, mixed, first, tau)
-        elif kind == PAIR:
-            pair_forward(state, half, x >> low_bits, x & lane_mask, z, mixed, first, tau)
+            x, z, power = turns[first, 0], turns[first, 1] >> low_bits, turns[first, 2]
+            lane_forward(state, half, x, z, power & 1 == 0, first, tau)
         else:
-            high = (z, turns[first + 1, 1] >> low_bits, turns[first + 2, 1] >> low_bits)
-            info = program.triples[number]
-            if (x | turns[first + 1, 0] | turns[first + 2, 0]) & lane_mask:
-                triple_forward_crossed(state, half, info, high, first, tau)
+            info = program.corners[number]
+            if exchanges(turns, first, last, low_bits):
+                if kind == CORNERS:
+                    crossed_1(state, half, info, first, tau)
+                elif kind == CORNERS + 1:
+                    crossed_2(state, half, info, first, tau)
+                else:
+                    crossed_3(state, half, info, first, tau)
+            elif kind == CORNERS:
+                forward_1(state, half, info, first, tau)
+            elif kind == CORNERS + 1:
+                forward_2(state, half, info, first, tau)
             else:
-                triple_forward(state, half, info, high, first, tau)
+                forward_3(state, half, info, first, tau)
     return scale
 
 
@@ -115,8 +137,7 @@ def diagonal_slopes(program, half, low_bits, first, last, scale, work):
 def backward_passes(program, half, low_bits, shared, work):
     """Undo all turns on state and costate; returns the factor that both still lack at the end."""
     state, costate, turns, tau, sgn = work.state, work.costate, program.turns, work.tau, work.sgn
-    lane_mask = (1 << low_bits) - 1
-    one = splat(state.dtype.type(1))
+    one, zero = splat(state.dtype.type(1)), splat(state.dtype.type(0))
     scale = one
     for p in range(len(program.passes) - 1, -1, -1):
         kind, first, middle, last, number = program.passes[p]
@@ -128,27 +149,36 @@ def backward_passes(program, half, low_bits, shared, work):
             diagonal_pass(program, p, half, low_bits, shared, work, costate, scale, 1)
             scale = one
             continue
-        x, z, mixed = turns[first, 0], turns[first, 1] >> low_bits, turns[first, 2] & 1 == 0
         if kind == LANE:
-            slope = lane_backward(state, costate, half, x, z, mixed, first, tau, sgn)
-            record_turn(program, first, slope, scale, work)
-        elif kind == PAIR:
-            slope = pair_backward(
-                state, costate, half, x >> low_bits, x & lane_mask, z, mixed, first, tau, sgn
-            )
+            x, z, power = turns[first, 0], turns[first, 1] >> low_bits, turns[first, 2]
+            slope = lane_backward(state, costate, half, x, z, power & 1 == 0, first, tau, sgn)
             record_turn(program, first, slope, scale, work)
         else:
-            high = (z, turns[first + 1, 1] >> low_bits, turns[first + 2, 1] >> low_bits)
-            info = program.triples[number]
-            if (x | turns[first + 1, 0] | turns[first + 2, 0]) & lane_mask:
-                s0, s1, s2 = triple_backward_crossed(state, costate, half, info, high, first, tau, sgn)
+            info = program.corners[number]
+            crossed = exchanges(turns, first, last, low_bits)
+            s0, s1, s2 = zero, zero, zero
+            if kind == CORNERS:
+                one_zero = (zero,)
+                if crossed:
+                    (s0,) = uncrossed_1(state, costate, half, info, first, tau, sgn, one_zero, one_zero)
+                else:
+                    (s0,) = backward_1(state, costate, half, info, first, tau, sgn, one_zero, one_zero)
+            elif kind == CORNERS + 1:
+                zeros = (zero, zero)
+                if crossed:
+                    s0, s1 = uncrossed_2(state, costate, half, info, first, tau, sgn, zeros, zeros)
+                else:
+                    s0, s1 = backward_2(state, costate, half, info, first, tau, sgn, zeros, zeros)
             else:
-                s0, s1, s2 = triple_backward(state, costate, half, info, high, first, tau, sgn)
-            record_turn(program, first + 2, s2, scale, work)
-            later = grown(work, first + 2, first + 3, scale)
-            record_turn(program, first + 1, s1, later, work)
-            later = grown(work, first + 1, first + 2, later)
-            record_turn(program, first, s0, later, work)
+                nothing = (zero, zero, zero)
+                if crossed:
+                    s0, s1, s2 = uncrossed_3(state, costate, half, info, first, tau, sgn, nothing, nothing)
+                else:
+                    s0, s1, s2 = backward_3(state, costate, half, info, first, tau, sgn, nothing, nothing)
+            later = scale
+            for k in range(last - 1, first - 1, -1):
+                record_turn(program, k, s0 if k == first else s1 if k == first + 1 else s2, later, work)
+                later = mul(later, load(work.growth, k))
         scale = grown(work, first, last, scale)
     return scale
 

@@ -22,7 +22,8 @@ from numba import njit
 
 from qlayers.kernels.numba.schedule import Frame, Group, Rotation, _check_tables, _parity, _step
 
-DIAGONAL, LANE, PAIR, TRIPLE = 0, 1, 2, 3
+DIAGONAL, LANE, CORNERS = 0, 1, 2  # CORNERS + 0, 1, 2: one, two or three turns at once
+CORNER_COLUMNS = 52
 _STRETCH = 32  # turns between two diagonal passes: each may grow the state by sqrt(2), which these undo
 _WINDOW = 256  # rotations that are looked at in search of those that can go next
 
@@ -33,7 +34,7 @@ class Program(NamedTuple):
     groups: np.ndarray  # (G, 2) int64: bounds in `steps`; group g doubles the state along bit g
     steps: np.ndarray  # (S, 6) int64: source, column, letter, sign, sign, z, as in `schedule.Passes.steps`
     passes: np.ndarray  # (P, 5) int64: kind; bounds in `turns`, between them where `batched` begins; number
-    triples: np.ndarray  # (O, 49) int64: see `_triple`
+    corners: np.ndarray  # (O, 52) int64: see `_corner_table`
     turns: np.ndarray  # (K, 5) int64: x, z, power of i, source, column
     words: np.ndarray  # (T, 3) int64: x, z, power of i
 
@@ -41,7 +42,7 @@ class Program(NamedTuple):
 class Schedule(NamedTuple):
     """A program and what the host must know about it.
 
-    `code`: the program in one array, see `packed`; `uniform`: no turn has an angle of its own for each sample;
+    `code`: the program in one array, see `packed`; `uniform`: no turn has angles of samples;
     `tables`: how many diagonal passes have shared angles.
     """
 
@@ -75,13 +76,13 @@ def unpacked(code):
     b = a + code[0] * 2
     c = b + code[1] * 6
     d = c + code[2] * 5
-    e = d + code[3] * 49
+    e = d + code[3] * CORNER_COLUMNS
     f = e + code[4] * 5
     return Program(
         code[a:b].reshape((code[0], 2)),
         code[b:c].reshape((code[1], 6)),
         code[c:d].reshape((code[2], 5)),
-        code[d:e].reshape((code[3], 49)),
+        code[d:e].reshape((code[3], CORNER_COLUMNS)),
         code[e:f].reshape((code[4], 5)),
         code[f : f + code[5] * 3].reshape((code[5], 3)),
     )
@@ -101,16 +102,14 @@ def schedule(rotations: bytes, words: bytes, wires: int, lane_bits: int) -> Sche
     groups, rest = _beginning([Rotation(*row) for row in rows if row[0] or row[1]])
     change = _Coordinates([group.frame.m for group in groups], wires)
     turns, passes = _passes([change.turn(r) for r in rest], lane_bits)
-    triples = [
-        _triple(turns[first:last], wires, lane_bits) for kind, first, _, last in passes if kind == TRIPLE
-    ]
+    corners = [_corner_table(turns[a:b], wires, lane_bits) for kind, a, _, b in passes if kind >= CORNERS]
     columns = [1 + max((row[3] for row in rows if row[2] == source), default=-1) for source in (0, 1)]
     bounds = np.cumsum([0, *(len(group.rotations) for group in groups)])
     program = Program(
         np.stack([bounds[:-1], bounds[1:]], 1).astype(np.int64),
         _array([_step(r, group.frame) for group in groups for r in group.rotations], 6),
         _array([(*row, number) for row, number in zip(passes, _numbers(passes), strict=True)], 5),
-        _array(triples, 49),
+        _array(corners, CORNER_COLUMNS),
         _array(turns, 5),
         _array([change.word(x, z) for x, z in observed.tolist()], 3),
     )
@@ -119,10 +118,10 @@ def schedule(rotations: bytes, words: bytes, wires: int, lane_bits: int) -> Sche
 
 
 def _numbers(passes: Sequence[tuple[int, int, int, int]]) -> list[int]:
-    """The number of each triple among the triples, of each diagonal pass among those with shared angles."""
-    triples, tables = itertools.count(), itertools.count()
+    """The row of each pass in `corners`, or its number among the diagonal passes with shared angles."""
+    corners, tables = itertools.count(), itertools.count()
     return [
-        next(triples) if kind == TRIPLE else next(tables) if kind == DIAGONAL and first < middle else -1
+        next(corners) if kind >= CORNERS else next(tables) if kind == DIAGONAL and first < middle else -1
         for kind, first, middle, _ in passes
     ]
 
@@ -252,7 +251,7 @@ def _passes(turns: Sequence[_Turn], lane_bits: int) -> tuple[list[_Turn], list[t
             if since_diagonal + len(members) > _STRETCH:
                 passes.append((DIAGONAL, len(ordered), len(ordered), len(ordered)))
                 since_diagonal = 0
-            kind = (LANE if members[0].x >> lane_bits == 0 else PAIR) if len(members) == 1 else TRIPLE
+            kind = CORNERS + len(members) - 1 if members[0].x >> lane_bits else LANE
             passes.append((kind, len(ordered), len(ordered), len(ordered) + len(members)))
             ordered += members
             since_diagonal += len(members)
@@ -271,10 +270,9 @@ def _ready(waiting: Sequence[_Turn]) -> list[int]:
 
 
 def _joined(turns: Sequence[_Turn], lane_bits: int) -> list[list[_Turn]]:
-    """Commuting turns three by three, such that their rows are independent; others alone."""
-    within = [turn for turn in turns if turn.x >> lane_bits == 0]
+    """Commuting turns three by three, such that their rows are independent; those within rows alone."""
+    found = [[turn] for turn in turns if turn.x >> lane_bits == 0]
     waiting = [turn for turn in turns if turn.x >> lane_bits]
-    found = [[turn] for turn in within]
     while waiting:
         members: list[_Turn] = []
         for turn in waiting:
@@ -282,34 +280,33 @@ def _joined(turns: Sequence[_Turn], lane_bits: int) -> list[list[_Turn]]:
                 members.append(turn)
         for member in members:
             waiting.remove(member)
-        found += [members] if len(members) == 3 else [[member] for member in members]
+        found.append(members)
     return found
 
 
-def _triple(turns: Sequence[_Turn], wires: int, lane_bits: int) -> list[int]:
-    """What a pass over eight amplitudes at once, a corner c being reached by the turns in its bits, looks up.
+def _corner_table(turns: Sequence[_Turn], wires: int, lane_bits: int) -> list[int]:
+    """What a pass of up to three turns looks up; corner c is reached from corner 0 by the turns in its bits.
 
-    For each of the two streams of real numbers (the one that starts at the real part of corner 0, the other):
-    8 rows to be combined with that of corner 0. Then for each corner which lanes to exchange (8). For each
-    stream, turn and pair of corners (24) whether t changes its sign. Last the bits that corner 0 lacks.
+    For each of the two streams of real numbers (the one that starts at the real part of corner 0, the other)
+    and each corner: its row, to be combined with that of corner 0. For each corner, which lanes to exchange.
+    For each stream, turn and pair of corners whether t changes its sign. For each turn, its mask z of rows.
+    At the end of the row, the bits that corner 0 lacks.
     """
     kind = sum((turn.power % 2 == 0) << i for i, turn in enumerate(turns))  # bit i: turn i mixes re with im
+    corners = range(1 << len(turns))
     masks = [
-        functools.reduce(int.__xor__, (t.x for i, t in enumerate(turns) if c >> i & 1), 0) for c in range(8)
+        functools.reduce(int.__xor__, (t.x for i, t in enumerate(turns) if c >> i & 1), 0) for c in corners
     ]
-    parts = [[stream ^ _parity(c & kind) for c in range(8)] for stream in range(2)]
-    rows = [
-        mask >> lane_bits | part << wires - lane_bits
-        for stream in parts
-        for mask, part in zip(masks, stream, strict=True)
-    ]
+    parts = [[stream ^ _parity(c & kind) for c in corners] for stream in range(2)]
+    rows = [masks[c] >> lane_bits | stream[c] << wires - lane_bits for stream in parts for c in corners]
     lanes = [mask & (1 << lane_bits) - 1 for mask in masks]
     signs = [
         _parity(turn.z & masks[c]) ^ (kind >> i & 1 & ~stream[c])
         for stream in parts
         for i, turn in enumerate(turns)
-        for c in range(8)
+        for c in corners
         if not c >> i & 1
     ]
+    table = [*rows, *lanes, *signs, *(turn.z >> lane_bits for turn in turns)]
     leading = [1 << vector.bit_length() - 1 for vector in _basis([turn.x >> lane_bits for turn in turns])]
-    return [*rows, *lanes, *signs, sum(leading)]
+    return [*table, *[0] * (CORNER_COLUMNS - 1 - len(table)), sum(leading)]

@@ -68,12 +68,13 @@ def exchange(typing: Any, a: Any, mask: Any) -> Lowering:
     """`exchange(a, mask)`: lane l of the result is lane l xor mask of `a`."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _exchange(builder, a, *args)
+        return exchanged(builder, a, *args)
 
     return a(a, types.int64), lower
 
 
-def _exchange(builder: Any, vector: Vector, value: Any, mask: Any) -> Any:
+def exchanged(builder: Any, vector: Vector, value: Any, mask: Any) -> Any:
+    """The value with lane l taken from lane l xor mask."""
     lanes = list(range(vector.lanes))
     if get_host_cpu_features().get("avx512f") and vector.lanes * vector.scalar.bitwidth == 512:
         index = Vector(types.int32 if vector.scalar.bitwidth == 32 else types.int64, vector.lanes)
