@@ -1,9 +1,8 @@
-"""The lane kernel: a block of samples at a time, one sample per SIMD lane, the whole circuit in cache.
+"""Passes over a block of states of many samples, one sample per SIMD lane.
 
-The state of a block is an array of vectors `[amplitude][re, im]`, the samples innermost: every rotation on
-every wire is then a straight vector loop, angles of samples included. Forward keeps nothing; backward runs
-the block forward again and then undoes it pass by pass on state and costate, so memory grows neither with
-batch nor depth.
+The states of a block are an array of vectors `[amplitude][re, im]`, the samples innermost: every rotation on
+every wire is then a straight vector loop, angles of samples included. Rotations that act inside the same
+pairs of amplitudes make one pass as an SU(2) matrix, see `schedule.py`.
 """
 
 from typing import NamedTuple
@@ -12,14 +11,10 @@ import numpy as np
 from numba import njit
 
 from qlayers.kernels.numba.schedule import LETTER_X, LETTER_Y
-from qlayers.kernels.numba.simd import align_stack, load, odd, store
+from qlayers.kernels.numba.simd import load, odd, store
 from shared.simd import add, address, fma, fnma, mul, neg, splat, total
 
 _INNER = {"nogil": True}
-_KERNEL = {
-    "nogil": True,
-    "cache": True,
-}  # a change of `simd.py` alone does not renew the cache: clear it then
 
 
 class Angles(NamedTuple):
@@ -133,63 +128,6 @@ def apply_diagonal(state, first, last, steps, low, high, direction, block, angle
 
 
 @njit(**_INNER)
-def run_forward(psi, amplitudes, plan, block, angles):
-    """All passes on |0...0>."""
-    zero = constant(0, psi)
-    for row in range(2 * amplitudes):
-        store(psi, row, zero)
-    store(psi, 0, constant(1, psi))
-    for g in range(len(plan.passes)):
-        m, cosets, shift, low0, low1, high0, high1, first, last = plan.passes[g]
-        low, high = plan.tables[low0:low1], plan.tables[high0:high1]
-        if m == 0:
-            apply_diagonal(psi, first, last, plan.steps, low, high, 1, block, angles)
-            continue
-        for coset in range(cosets):
-            matrix = fused_matrix(first, last, coset, plan.steps, block, angles)
-            apply_pairs(psi, m, coset * shift, low, high, matrix)
-
-
-@njit(**_INNER)
-def word_value(psi, amplitudes, word, signs):
-    """<psi|P|psi> for the lanes of a block."""
-    x, _, power = word
-    value = constant(0, psi)
-    for j in range(amplitudes):
-        sign = constant(signs[j], psi)
-        re, im, to_re, to_im = load_pair(psi, j, j ^ x)
-        # the real part of conj(psi[j ^ x]) i^power sign psi[j]
-        if power % 2 == 0:
-            part = fma(to_re, re, mul(to_im, im))
-        else:
-            part = fnma(to_re, im, mul(to_im, re))
-        value = fma(sign, part, value)
-    return neg(value) if power >= 2 else value
-
-
-@njit(**_INNER)
-def add_word(psi, co, amplitudes, word, signs, weight):
-    """Add weight P|psi> to the costate."""
-    x, _, power = word
-    if power >= 2:
-        weight = neg(weight)
-    for j in range(amplitudes):
-        scale = mul(weight, constant(signs[j], psi))
-        re, im, to_re, to_im = (
-            load(psi, 2 * j),
-            load(psi, 2 * j + 1),
-            load(co, 2 * (j ^ x)),
-            load(co, 2 * (j ^ x) + 1),
-        )
-        if power % 2 == 0:
-            to_re, to_im = fma(scale, re, to_re), fma(scale, im, to_im)
-        else:
-            to_re, to_im = fnma(scale, im, to_re), fma(scale, re, to_im)
-        store(co, 2 * (j ^ x), to_re)
-        store(co, 2 * (j ^ x) + 1, to_im)
-
-
-@njit(**_INNER)
 def undo_pairs(psi, co, m, offset, low, high, matrix):
     """Undo a pair pass on state and costate.
 
@@ -255,51 +193,3 @@ def record(step, slope, block, blocks, slopes, sums):
     else:
         row = step[1] * blocks + block
         store(slopes, row, add(load(slopes, row), slope))
-
-
-@njit(**_KERNEL)
-def forward_blocks(start, stop, amplitudes, plan, angles, values):
-    """Expectation values (T, blocks * lanes) of the blocks start..stop."""
-    align_stack()
-    psi = aligned(2 * amplitudes, angles.lanes, angles.shared_cos)
-    for block in range(start, stop):
-        run_forward(psi, amplitudes, plan, block, angles)
-        for t in range(len(plan.words)):
-            store(
-                values, t * angles.blocks + block, word_value(psi, amplitudes, plan.words[t], plan.signs[t])
-            )
-
-
-@njit(**_KERNEL)
-def backward_blocks(start, stop, amplitudes, plan, angles, weights, slopes, sums):
-    """Gradients of the angles for the blocks start..stop, given those of the values, `weights`.
-
-    `slopes` (Kb, blocks * lanes) for the batched angles and `sums` (blocks, Ks) for the shared ones are added
-    to: they come in as zeros.
-    """
-    align_stack()
-    psi = aligned(2 * amplitudes, angles.lanes, angles.shared_cos)
-    co = aligned(2 * amplitudes, angles.lanes, angles.shared_cos)
-    zero = constant(0, psi)
-    for block in range(start, stop):
-        run_forward(psi, amplitudes, plan, block, angles)
-        for row in range(2 * amplitudes):
-            store(co, row, zero)
-        for t in range(len(plan.words)):
-            add_word(
-                psi, co, amplitudes, plan.words[t], plan.signs[t], load(weights, t * angles.blocks + block)
-            )
-        for g in range(len(plan.passes) - 1, -1, -1):
-            m, cosets, shift, low0, low1, high0, high1, first, last = plan.passes[g]
-            low, high = plan.tables[low0:low1], plan.tables[high0:high1]
-            if m == 0:
-                diagonal_slopes(
-                    psi, co, first, last, plan.steps, low, high, block, angles.blocks, slopes, sums
-                )
-                apply_diagonal(psi, first, last, plan.steps, low, high, -1, block, angles)
-                apply_diagonal(co, first, last, plan.steps, low, high, -1, block, angles)
-                continue
-            for coset in range(cosets):
-                matrix = fused_matrix(first, last, coset, plan.steps, block, angles)
-                gradient = undo_pairs(psi, co, m, coset * shift, low, high, matrix)
-                pair_slopes(gradient, coset, first, last, plan.steps, block, angles, slopes, sums)
