@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -75,10 +76,22 @@ def _processor() -> str:
     )
 
 
-def show(title: str, table: list[list[str]], notes: list[str], command: str) -> None:
-    """Print a table (its first row is the head) and its notes."""
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    pretty = Table(title=title, caption="\n".join([*notes, f"Again: {command}"]), caption_justify="left")
+Rows = list[list[str]]  # the cells of a table; the first row is its head
+
+
+def show(
+    title: str, table: Rows, notes: list[str], command: str, more: Mapping[str, Rows] | None = None
+) -> None:
+    """Print a table and its notes; before it the tables of `more` by their titles."""
+    for name, rows in (more or {}).items():
+        _print(Table(title=name), rows)
+    _print(
+        Table(title=title, caption="\n".join([*notes, f"Again: {command}"]), caption_justify="left"), table
+    )
+
+
+def _print(pretty: Table, table: Rows) -> None:
+    console = Console() if sys.stdout.isatty() else Console(width=160)
     for i, name in enumerate(table[0]):
         pretty.add_column(name, justify="left" if i < 2 else "right")
     for cells in table[1:]:
@@ -86,13 +99,20 @@ def show(title: str, table: list[list[str]], notes: list[str], command: str) -> 
     console.print(pretty)
 
 
-def write(name: str, title: str, table: list[list[str]], notes: list[str], content: dict[str, Any]) -> None:
-    """Keep a result as `results/NAME.md` (the table and its notes) and `.json` (every measurement)."""
+def write(
+    name: str,
+    title: str,
+    table: Rows,
+    notes: list[str],
+    content: dict[str, Any],
+    more: Mapping[str, Rows] | None = None,
+) -> None:
+    """Keep a result as `results/NAME.md` (table, notes, more tables) and `.json` (every measurement)."""
     RESULTS.mkdir(exist_ok=True)
-    listed = "\n".join(f"- {note}" for note in notes)
-    (RESULTS / f"{name}.md").write_text(
-        f"# {title}\n\n{markdown(table)}\n\n{listed}\n\nAgain: `make bench`\n"
-    )
+    parts = [f"# {title}", markdown(table), "\n".join(f"- {note}" for note in notes)]
+    for heading, rows in (more or {}).items():
+        parts += [f"## {heading}", markdown(rows)]
+    (RESULTS / f"{name}.md").write_text("\n\n".join([*parts, "Again: `make bench`"]) + "\n")
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -104,7 +124,7 @@ def to_readme(name: str) -> None:
         README.write_text(filled(README.read_text(), name, table[0].rstrip()))
 
 
-def markdown(table: list[list[str]]) -> str:
+def markdown(table: Rows) -> str:
     """The table in Markdown.
 
     Example:

@@ -12,10 +12,11 @@ _WHERE = {
     "TorchLayer": "qlayers.layer",
     "Circuit": "qlayers.circuit",
     "Plan": "qlayers.plan",
+    "metric_tensor": "qlayers.metric",
     "ops": "qlayers.ops",
 }
 
-__all__ = ["Circuit", "Plan", "QuantumLayer", "TorchLayer", "ops"]
+__all__ = ["Circuit", "Plan", "QuantumLayer", "TorchLayer", "metric_tensor", "ops"]
 
 
 def __getattr__(name: str):

@@ -14,10 +14,10 @@ from math import prod
 
 import torch
 
-from qlayers.circuit import Circuit, Operation, Term
-from qlayers.expressions import Nodes, children_of, compact, with_children
-from qlayers.record import QuantumFunction, Recording
-from qlayers.trace import ValueNeeded, numbers, symbolic
+from qlayers.circuit import Circuit, Operation, assembled
+from qlayers.expressions import Nodes, children_of, with_children
+from qlayers.record import QuantumFunction, Recording, Vector
+from qlayers.trace import ValueNeeded, known_as_abstract, numbers, symbolic
 from shared.errors import UserError
 
 
@@ -63,7 +63,8 @@ def _trace(function: QuantumFunction, features: int, batch: int | None) -> Circu
         name: symbolic([nodes.weight(name, i) for i in range(prod(shape))], nodes, shape)
         for name, shape in function.shapes.items()
     }
-    found = function.record(inputs if batch is not None else inputs[0], weights)
+    with known_as_abstract():
+        found = function.record(inputs if batch is not None else inputs[0], weights)
     if nodes.refused:
         raise ValueNeeded(nodes.refused)
     return _circuit(function, found, _PerSample(nodes, features, batch), features)
@@ -75,6 +76,12 @@ class _PerSample:
     def __init__(self, nodes: Nodes, features: int, batch: int | None):
         self.nodes, self.features, self.batch = nodes, features, batch
         self.erased: list[tuple[int, int | None]] = []  # row -> (row without its sample, the sample or None)
+
+    def all(self, parameter) -> list[int]:
+        """One expression for a number; for the numbers of a block, a vector (per sample or not), one each."""
+        if isinstance(parameter, Vector):
+            return [self(parameter.numbers[..., i]) for i in range(parameter.numbers.shape[-1])]
+        return [self(parameter)]
 
     def __call__(self, parameter) -> int:
         ids = numbers(self.nodes, parameter)
@@ -118,19 +125,20 @@ class _PerSample:
 
 def _circuit(function: QuantumFunction, found: Recording, per_sample: _PerSample, features: int) -> Circuit:
     operations = [
-        (name, wires, [per_sample(p) for p in parameters]) for name, wires, parameters in found.operations
+        Operation(o.gate, o.wires, tuple(n for p in o.parameters for n in per_sample.all(p)), o.entries)
+        for o in found.operations
     ]
-    observables = [[(per_sample(c), word) for c, word in terms] for terms in found.observables]
-    roots = [p for _, _, parameters in operations for p in parameters]
-    roots += [c for terms in observables for c, _ in terms]
-    rows, number = compact(per_sample.plain.rows, roots)
-    return Circuit(
+    measurements = [
+        m._replace(terms=tuple(t._replace(coefficient=per_sample(t.coefficient)) for t in m.terms))
+        for m in found.measurements
+    ]
+    return assembled(
+        per_sample.plain.rows,
+        operations,
+        measurements,
         wires=found.wires,
         features=features,
         weights=tuple(function.shapes.items()),
-        nodes=rows,
-        operations=tuple(Operation(n, w, tuple(number[p] for p in ps)) for n, w, ps in operations),
-        observables=tuple(tuple(Term(number[c], word) for c, word in terms) for terms in observables),
         single=found.single,
     )
 

@@ -1,34 +1,35 @@
-"""The noun: a quantum circuit with symbolic angles and the expectation values it returns, as plain data."""
+"""The noun: a quantum circuit with symbolic angles and the measurements it returns, as plain data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
-from qlayers.expressions import Row
+from qlayers.blocks import BLOCKS, check_block
+from qlayers.expressions import Row, compact
 from qlayers.gates import gate
+from qlayers.measure import Block, Measurement, Term, check_measurement
 from shared.errors import UserError
+
+__all__ = ["Block", "Circuit", "Measurement", "Operation", "Term", "assembled", "shapes_of"]
 
 
 class Operation(NamedTuple):
-    """A gate of `qlayers.gates` on wires, its parameters being numbers of the circuit's `nodes`."""
+    """A gate of `qlayers.gates` or `qlayers.blocks` on wires.
+
+    Its parameters are numbers of the circuit's `nodes`; a block may have constants, its `entries`, instead.
+    """
 
     gate: str
     wires: tuple[int | str, ...]
     parameters: tuple[int, ...] = ()
-
-
-class Term(NamedTuple):
-    """coefficient * word: the number of a node, and ((letter, wire), ...), empty for the identity."""
-
-    coefficient: int
-    word: tuple[tuple[str, int | str], ...]
+    entries: tuple[complex, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
 class Circuit:
-    """Gates with angles that are expressions of input features and weights, and the observables measured.
+    """Gates with angles that are expressions of input features and weights, and what is measured.
 
     Circuits compare, hash, pickle and copy as plain data; nothing of PennyLane is inside. `str(circuit)` is a
     text that `Circuit.parse` reads back (the format is described in `qlayers.text`).
@@ -39,8 +40,8 @@ class Circuit:
         weights: ((name, shape), ...).
         nodes: the expressions, a table of `qlayers.expressions`.
         operations: the gates in order of application.
-        observables: for each output a sum of terms.
-        single: whether the one output is returned bare, without a dimension of its own.
+        measurements: what it returns, see `qlayers.measure`.
+        single: whether the one measurement is returned bare and not in a list, so that it keeps its shape.
 
     Example:
         >>> circuit = Circuit.parse('''
@@ -66,7 +67,7 @@ class Circuit:
     weights: tuple[tuple[str, tuple[int, ...]], ...]
     nodes: tuple[Row, ...]
     operations: tuple[Operation, ...]
-    observables: tuple[tuple[Term, ...], ...]
+    measurements: tuple[Measurement, ...]
     single: bool = False
 
     @classmethod
@@ -130,22 +131,37 @@ class Circuit:
         known = set(self.wires)
         if len(known) != len(self.wires):
             raise UserError(f"Wires must differ from each other, these do not: {list(self.wires)}.")
+        touched: set = set()
         for operation in self.operations:
-            found = gate(operation.gate, len(operation.wires))
-            if found is None:
-                raise UserError(
-                    f"No gate {operation.gate!r} on {len(operation.wires)} wires is known; see qlayers.gates."
-                )
-            if found.parameters != len(operation.parameters):
-                raise UserError(
-                    f"{operation.gate} takes {found.parameters} parameters, {len(operation.parameters)} are "
-                    "given."
-                )
+            self._check_operation(operation)
             self._check_wires(operation.gate, operation.wires, known)
-        for term in (term for terms in self.observables for term in terms):
-            self._check_wires("an observable", tuple(wire for _, wire in term.word), known)
-        if self.single and len(self.observables) != 1:
-            raise UserError(f"A single output is wanted, {len(self.observables)} observables are given.")
+            if operation.gate == "StatePrep" and not touched.isdisjoint(operation.wires):
+                raise UserError(
+                    f"StatePrep on wires {list(operation.wires)}: expected wires on which nothing has acted, "
+                    f"received some of {sorted(map(str, touched))}; put it first."
+                )
+            touched.update(operation.wires)
+        for measurement in self.measurements:
+            check_measurement(measurement, self.wires)
+        if self.single and len(self.measurements) != 1:
+            raise UserError(f"A single output is wanted, {len(self.measurements)} measurements are given.")
+
+    def _check_operation(self, operation: Operation) -> None:
+        if operation.gate in BLOCKS:
+            check_block(operation.gate, operation.wires, len(operation.parameters), operation.entries)
+            return
+        found = gate(operation.gate, len(operation.wires))
+        if found is None:
+            raise UserError(
+                f"No gate {operation.gate!r} on {len(operation.wires)} wires is known; see qlayers.gates."
+            )
+        if found.parameters != len(operation.parameters):
+            raise UserError(
+                f"{operation.gate} takes {found.parameters} parameters, {len(operation.parameters)} are "
+                "given."
+            )
+        if operation.entries:
+            raise UserError(f"{operation.gate} takes no constants of its own; use its parameters.")
 
     def _check_wires(self, what: str, wires: tuple, known: set) -> None:
         if len(set(wires)) != len(wires) or not known.issuperset(wires):
@@ -168,7 +184,7 @@ class Circuit:
         counts = [
             (len(self.wires), "wire"),
             (len(self.operations), "gate"),
-            (len(self.observables), "output"),
+            (len(self.measurements), "output"),
         ]
         first = ", ".join(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in counts)
         features = f"{self.features} feature{'' if self.features == 1 else 's'}"
@@ -176,6 +192,12 @@ class Circuit:
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of what is returned for one sample: of the single measurement, or of all side by side."""
+        shapes = [measurement.shape(len(self.wires)) for measurement in self.measurements]
+        return shapes[0] if self.single else (sum(map(prod, shapes)),)
 
     @property
     def features_used(self) -> int:
@@ -188,11 +210,32 @@ class Circuit:
 
         return draw(self, width=width)
 
-    def plan(self):
-        """The circuit as Pauli rotations and measured words, see `qlayers.plan.Plan`."""
+    def plan(self, *, simplify: bool = True):
+        """The circuit as Pauli rotations and measured words, simplified; see `qlayers.plan.Plan`."""
         from qlayers.plan import plan_of
 
-        return plan_of(self)
+        return plan_of(self, simplify=simplify)
+
+
+def assembled(
+    rows: Sequence[Row],
+    operations: Sequence[Operation],
+    measurements: Sequence[Measurement],
+    **fields,
+) -> Circuit:
+    """The circuit over a table of expressions, of which it keeps what it needs, in order of first use."""
+    roots = [p for operation in operations for p in operation.parameters]
+    roots += [term.coefficient for measurement in measurements for term in measurement.terms]
+    nodes, number = compact(rows, roots)
+    return Circuit(
+        nodes=nodes,
+        operations=tuple(o._replace(parameters=tuple(number[p] for p in o.parameters)) for o in operations),
+        measurements=tuple(
+            m._replace(terms=tuple(t._replace(coefficient=number[t.coefficient]) for t in m.terms))
+            for m in measurements
+        ),
+        **fields,
+    )
 
 
 def shapes_of(weight_shapes: Mapping[str, int | tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

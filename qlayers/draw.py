@@ -1,9 +1,15 @@
 """Circuits drawn in text, one row per wire, controls as dots."""
 
+import re
+
+from qlayers.blocks import BLOCKS
 from qlayers.circuit import Circuit, Operation
 from qlayers.gates import labels
-from qlayers.text import Names, label_text, sum_text
+from qlayers.measure import Measurement, Term
+from qlayers.measure_text import label_text, measurement_text, sum_text
+from qlayers.text import Names, coefficient_text
 
+BLOCK_LABELS = {"StatePrep": "|ψ>", "QubitUnitary": "U", "DiagonalQubitUnitary": "D", "Projector": "|b><b|"}
 LONGEST = 20  # letters of an angle in a drawing before it gets a name
 
 
@@ -34,6 +40,9 @@ def _columns(circuit: Circuit, names: Names, legend: dict[str, str]) -> list[lis
     free = [0] * len(row_of)  # the first column that is free on each wire
     grid: list[list[str]] = []
     for operation in circuit.operations:
+        if not operation.wires:  # a global phase, see the legend
+            legend[f"{operation.gate}"] = ",".join(names.texts[p] for p in operation.parameters)
+            continue
         rows = [row_of[wire] for wire in operation.wires]
         spanned = range(min(rows), max(rows) + 1)
         column = max(free[row] for row in spanned)
@@ -60,6 +69,8 @@ def _padded(cells: list[str]) -> list[str]:
 
 def _labels(operation: Operation, names: Names, legend: dict[str, str]) -> list[str]:
     found = list(labels(operation.gate, len(operation.wires)))
+    if operation.gate in BLOCKS:
+        return [BLOCK_LABELS[operation.gate]] * len(operation.wires)
     if operation.parameters:
         angles = ",".join(_angle(names.texts[p], legend) for p in operation.parameters)
         found = [label if label in "●○" else f"{label}({angles})" for label in found]
@@ -79,16 +90,36 @@ def _ends(circuit: Circuit, names: Names) -> tuple[list[str], list[str]]:
     """What stands at the end of each wire: <Z>; and all outputs in words, unless those say it all."""
     ends: dict = {wire: [] for wire in circuit.wires}
     simple = True
-    for terms in circuit.observables:
-        if len(terms) == 1 and len(terms[0].word) == 1 and names.texts[terms[0].coefficient] == "1":
+    for kind, terms, wires, *_ in circuit.measurements:
+        if kind == "expval" and _is_letter(terms, names):
             ((letter, wire),) = terms[0].word
             ends[wire].append(f"<{letter}>")
         else:
             simple = False
-    rest = (
-        [] if simple else [sum_text(terms, names, lambda word: f"<{word}>") for terms in circuit.observables]
-    )
-    return [" ".join(found) for found in ends.values()], rest
+            for wire in () if kind in ("expval", "var") else wires or circuit.wires:
+                ends[wire].append(kind)
+    rest = [] if simple else [_result(measurement, names) for measurement in circuit.measurements]
+    return [" ".join(dict.fromkeys(found)) for found in ends.values()], rest
+
+
+def _is_letter(terms: tuple, names: Names) -> bool:
+    if len(terms) != 1 or not isinstance(terms[0], Term) or len(terms[0].word) != 1:
+        return False
+    return names.texts[terms[0].coefficient] == "1"
+
+
+def _result(measurement: Measurement, names: Names) -> str:
+    """A measurement in words: 0.5*<X(0)@Z(1)>, var(Z(0)), probs 0 1; matrices without their entries."""
+    factor = coefficient_text(names)
+    if measurement.kind == "expval":
+        return _short(sum_text(measurement.terms, factor, lambda word: f"<{word}>"))
+    if measurement.kind == "var":
+        return _short(f"var({sum_text(measurement.terms, factor)})")
+    return _short(measurement_text(measurement, factor))
+
+
+def _short(text: str) -> str:
+    return re.sub(r"\[([^]]{12})[^]]+\]", r"[\1...]", text)
 
 
 def _wrap(columns: list[list[str]], width: int) -> list[list[list[str]]]:

@@ -7,7 +7,7 @@ angles. Steps that would do nothing (all features in order, all scales 1) are le
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,7 +50,7 @@ class Schedule:
     """How the angles of a circuit follow from its weights and the input features.
 
     `weights` are the names in order of flattening; `constants` come after them in `shared`; `steps` then
-    append to either side; `finals` pick the angles out of each side.
+    append to either side; `finals` pick the angles out of each side, or leave it whole if most of it serves.
     """
 
     weights: tuple[str, ...]
@@ -103,6 +103,17 @@ def _gather(vector: Tensor, index: Tensor | None, scale: Tensor | None, offset: 
     return vector if offset is None else vector + offset
 
 
+def scatter(
+    slope: Tensor, length: int, index: Tensor | None, scale: Tensor | None, offset: Tensor | None
+) -> Tensor:
+    """The gradient of a gathered vector's source, of the given length: what `_gather` does, transposed."""
+    if scale is not None:
+        slope = slope * scale
+    if index is None:
+        return slope
+    return slope.new_zeros((*slope.shape[:-1], length)).index_add(-1, index, slope)
+
+
 def _apply(function: str, count: int, arguments: list[Tensor]) -> Tensor:
     if function not in MANY:
         return FUNCTIONS[function][1](*arguments)
@@ -117,19 +128,27 @@ class Scheduler:
     """Builds the `Schedule` that computes `outputs`, (row, scale, offset) for scale * row + offset.
 
     `schedule` is the result, and `places[i]` the (side, column) of output i in what `angles` returns; equal
-    outputs have one column.
+    outputs have one column. `weights` names weights to flatten although no output may need them.
     """
 
-    def __init__(self, rows: Sequence[Row], sizes: dict[str, int], features: int, outputs: Sequence[tuple]):
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        sizes: dict[str, int],
+        features: int,
+        outputs: Sequence[tuple],
+        weights: Iterable[str] = (),
+    ):
         self._rows = rows
         self._at: dict[int, tuple[int, int]] = {}  # row -> (side, position) for every row but affine ones
         self._length = [0, features]
-        weights = tuple(dict.fromkeys(row[1] for row in rows if row[0] == "weight"))
+        weights = tuple(dict.fromkeys([*weights, *(row[1] for row in rows if row[0] == "weight")]))
         constants = tuple(dict.fromkeys(row[1] for row in rows if row[0] == "constant"))
         self._place_leaves(weights, constants, sizes)
         steps = tuple(self._step(key, numbers) for key, numbers in sorted(self._groups().items()))
-        columns: tuple[dict, dict] = ({}, {})
-        self.places = [self._column(columns, output) for output in outputs]
+        found = [self._resolve(*output) for output in outputs]
+        columns = [self._columns(side, [f for f in found if f[0] == side]) for side in (SHARED, BATCHED)]
+        self.places = [(f[0], columns[f[0]][f]) for f in found]
         finals = tuple(self._gather(side, list(columns[side])) for side in (SHARED, BATCHED))
         self.schedule = Schedule(weights, constants, steps, finals)
 
@@ -197,10 +216,14 @@ class Scheduler:
             return *self._at[row[3]], scale * row[1], scale * row[2] + offset
         return *self._at[number], scale, offset
 
-    def _column(self, columns: tuple[dict, dict], output: tuple) -> tuple[int, int]:
-        found = self._resolve(*output)
-        side = columns[found[0]]
-        return found[0], side.setdefault(found, len(side))
+    def _columns(self, side: int, found: Sequence[tuple[int, int, float, float]]) -> dict[tuple, int]:
+        """The column of each output of a side; that of its value, to gather nothing, if most values serve."""
+        wanted = dict.fromkeys(found)
+        length = self._length[side]
+        at = {key[1]: key for key in wanted}
+        if len(at) == len(wanted) and 2 * len(at) > length:
+            wanted = dict.fromkeys(at.get(position, (side, position, 1.0, 0.0)) for position in range(length))
+        return {key: column for column, key in enumerate(wanted)}
 
     def _gather(self, side: int, found: Sequence[tuple[int, int, float, float]]) -> Gather:
         positions = tuple(position for _, position, _, _ in found)

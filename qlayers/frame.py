@@ -6,6 +6,7 @@ where they only turn the observables into other words (Gottesman, arXiv:quant-ph
 arXiv:1808.02892).
 """
 
+from math import pi
 from typing import NamedTuple
 
 
@@ -26,11 +27,10 @@ def multiply(a: Word, b: Word) -> tuple[int, Word]:
     >>> multiply(Word(1, 0), Word(0, 1))  # X Z = -i Y = i^3 Y
     (3, Word(x=1, z=1, sign=1))
     """
-    x, z = a.x ^ b.x, a.z ^ b.z
-    power = (
-        (a.x & a.z).bit_count() + (b.x & b.z).bit_count() + 2 * (a.z & b.x).bit_count() - (x & z).bit_count()
-    )
-    return (power + (1 - a.sign) + (1 - b.sign)) % 4, Word(x, z)
+    (ax, az, a_sign), (bx, bz, b_sign) = a, b
+    x, z = ax ^ bx, az ^ bz
+    power = (ax & az).bit_count() + (bx & bz).bit_count() + 2 * (az & bx).bit_count() - (x & z).bit_count()
+    return (power + 2 - a_sign - b_sign) % 4, Word(x, z)
 
 
 class Frame:
@@ -52,13 +52,16 @@ class Frame:
 
     def pull(self, word: Word) -> Word:
         """C†PC of the word P."""
-        power, image = (word.x & word.z).bit_count() + 1 - word.sign, Word(0, 0)
-        for mask, images in ((word.x, self._x), (word.z, self._z)):
-            for bit, factor in enumerate(images):
-                if mask >> bit & 1:
-                    k, image = multiply(image, factor)
-                    power += k
-        return image._replace(sign=1 - power % 4)  # the image is Hermitian, so the power is 0 or 2
+        x, z, sign = word
+        factors = [self._x[bit] for bit in _bits(x)] + [self._z[bit] for bit in _bits(z)]
+        if len(factors) == 1:
+            (image,) = factors
+            return image if sign == 1 else Word(image.x, image.z, -image.sign)
+        power, image = (x & z).bit_count() + 1 - sign, Word(0, 0)
+        for factor in factors:
+            k, image = multiply(image, factor)
+            power += k
+        return Word(image.x, image.z, 1 - power % 4)  # the image is Hermitian, so the power is 0 or 2
 
     def absorb(self, word: Word, *, quarters: int) -> None:
         """Put G = exp(-i t/2 Q), with Q = `word` and t = `quarters` times pi/2, after C.
@@ -69,15 +72,38 @@ class Frame:
         if quarters == 0:
             return
         image = self.pull(word)
-        self._x = [_turn(factor, image, quarters) for factor in self._x]
-        self._z = [_turn(factor, image, quarters) for factor in self._z]
+        # the X of a bit anticommutes with the word if that has a Z there, and the Z if it has an X
+        for mask, images in ((word.z, self._x), (word.x, self._z)):
+            for bit in _bits(mask):
+                images[bit] = _turn(images[bit], image, quarters)
+
+
+def _bits(mask: int) -> list[int]:
+    """The numbers of the bits that are set."""
+    found = []
+    while mask:
+        low = mask & -mask
+        found.append(low.bit_length() - 1)
+        mask ^= low
+    return found
 
 
 def _turn(word: Word, axis: Word, quarters: int) -> Word:
-    if word.commutes(axis):
-        return word
+    """G†PG for words that anticommute."""
     if quarters == 2:
         return word._replace(sign=-word.sign)
     power, image = multiply(word, axis)
     power += 3 if quarters == 1 else 1  # times -i or i
-    return image._replace(sign=1 - power % 4)
+    return Word(image.x, image.z, 1 - power % 4)
+
+
+def quarters_of(angle: float) -> int | None:
+    """K if the angle is k pi/2 to rounding, as numpy.pi / 2 is; else None.
+
+    >>> quarters_of(-3.141592653589793), quarters_of(0.5)
+    (-2, None)
+    """
+    quarters = angle / (pi / 2)
+    if not abs(quarters) <= 1e6 or abs(quarters - round(quarters)) > 1e-15 * max(1.0, abs(quarters)):
+        return None
+    return round(quarters)

@@ -150,7 +150,7 @@ class QuantumLayer(nn.Module):
         flat = inputs if len(shape) == 2 else inputs.reshape(math.prod(shape[:-1]), shape[-1])
         out = _run(program, flat, [getattr(self, name) for name in program.names])  # (b, outputs)
         if out.dtype != inputs.dtype:
-            out = out.to(inputs.dtype)
+            out = _cast(out, inputs.dtype)
         if program.single:
             out = out.squeeze(-1)
         return out if len(shape) == 2 else out.reshape(shape[:-1] + out.shape[1:])
@@ -245,6 +245,13 @@ def _run(program: "Captured | Retraced", inputs: Tensor, weights: list[Tensor]) 
     if inputs.dtype != dtype:
         inputs = inputs.to(dtype)
     return program.run(inputs, [weight if weight.dtype == dtype else weight.to(dtype) for weight in weights])
+
+
+def _cast(out: Tensor, dtype: torch.dtype) -> Tensor:
+    """The outputs in the inputs' dtype; complex ones in the complex dtype of that precision."""
+    if not out.is_complex():
+        return out.to(dtype)
+    return out.to(torch.promote_types(COMPUTED_AS.get(dtype, dtype), torch.complex32))
 
 
 def _shapes(circuit: Callable | Circuit, weight_shapes: Mapping | None) -> dict[str, tuple[int, ...]]:

@@ -2,23 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import pi
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from qlayers import node
+from qlayers.blocks import BLOCKS
 from qlayers.evaluate import BATCHED, SHARED, Schedule, Scheduler, Tables, angles
 from qlayers.expressions import Nodes, compact
-from qlayers.frame import Frame, Word
+from qlayers.frame import Frame, Word, quarters_of
 from qlayers.gates import gate
+from qlayers.measure import Measurement
+from qlayers.measure_words import Results, readings
+from qlayers.memory import check_memory
 from qlayers.ops.pauli_expval import pauli_expval
+from qlayers.readout import exactly, joined
+from qlayers.states import StatePlan, state_plan
 from shared.errors import UserError
 
 if TYPE_CHECKING:
     from qlayers.circuit import Circuit
+    from qlayers.simplify import Report
 
 MOST_WIRES = 62  # masks are int64
+LARGE = 24  # wires from which on the memory is looked at first
 
 
 class Rotation(NamedTuple):
@@ -46,13 +55,17 @@ class Plan:
 
     `rotations` and `words` are the rows of `qlayers.ops.pauli_expval`; `schedule` computes the angles. Output
     o is the sum of value * <words[word]> over the rows (word, o, value) of `terms`, plus `offsets[o]`, plus
-    the terms of `weighed`. `absorbed` counts the Clifford rotations that cost nothing any more.
+    the terms of `weighed`. `absorbed` counts the Clifford rotations that cost nothing any more, and `report`
+    says what simplification did; `wires` are the bits that it has left for the index of an amplitude.
 
     Example:
         >>> from qlayers import Circuit
-        >>> circuit = Circuit.parse("H 0\nRX(x0) 0\nCNOT 0 1\nexpval Z(1)")
+        >>> circuit = Circuit.parse("H 0\nRY(x0) 0\nCNOT 0 1\nexpval Z(0)\nexpval X(1)")
         >>> print(circuit.plan())
         Plan: 2 wires, 1 rotation, 1 word, 1 output; 5 Clifford rotations absorbed
+        >>> print(Circuit.parse("RX(x0) 0\nRX(x1) 1\nRX(-x0) 0\nRZ(x0) 1\nexpval Z(1)").plan())
+        Plan: 1 wire, 1 rotation, 1 word, 1 output; 0 Clifford rotations absorbed
+        4 rotations -> 1: outside the light cone 3, index space 2 -> 1 bits
     """
 
     wires: int
@@ -64,11 +77,15 @@ class Plan:
     offsets: tuple[float, ...]
     weighed: tuple[Weighed, ...]
     absorbed: int
+    report: "Report | None" = None  # None: the circuit as it is
+    measurements: tuple[Measurement, ...] = ()  # what becomes of the outputs; none: they are the results
+    single: bool = False
 
     def __str__(self) -> str:
         counts = [(len(self.rotations), "rotation"), (len(self.words), "word"), (self.outputs, "output")]
         listed = ", ".join(_count(*pair) for pair in [(self.wires, "wire"), *counts])
-        return f"Plan: {listed}; {_count(self.absorbed, 'Clifford rotation')} absorbed"
+        first = f"Plan: {listed}; {_count(self.absorbed, 'Clifford rotation')} absorbed"
+        return f"{first}\n{self.report}" if self.report else first
 
     __repr__ = __str__
 
@@ -91,11 +108,24 @@ class PlanTables:
         self.angles: Tables = plan.schedule.tables(device, dtype)
         self.matrix, self.offsets = _linear(plan, device, dtype)
         self.weighed = _weighed(plan, device, dtype) if plan.weighed else None
+        self.finals = self.angles[-1]
+        self.results, self.single = None, plan.single
+        if any(measurement.kind != "expval" for measurement in plan.measurements):
+            self.results = Results(plan.measurements, device, dtype)
+        self.constants = len(plan.schedule.constants)
+        self.affine = not plan.schedule.steps and not plan.weighed  # see `qlayers.node`
 
     def run(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """(b, outputs) from inputs (b, features) and the schedule's weights, all in the tables' dtype."""
-        shared, batched = angles(inputs, weights, self.angles)
-        return self.measure(shared, batched)
+        if self.wires >= LARGE:
+            check_memory(self.wires, 2, inputs.dtype, inputs.device)
+        values = node.run(self, inputs, weights)
+        if values is None:
+            values = self.measure(*angles(inputs, weights, self.angles))
+        if self.results is None:
+            return values
+        with exactly(inputs.device.type):
+            return joined(self.results(values), self.single)
 
     def measure(self, shared: Tensor, batched: Tensor) -> Tensor:
         """(b, outputs) from the angles."""
@@ -107,10 +137,13 @@ class PlanTables:
             kind
         ):  # autocast would round the sums to half precision
             with torch.autocast(kind, enabled=False):
-                return self._combine(values, shared, batched)
-        return self._combine(values, shared, batched)
+                return self.combine(values, shared, batched)
+        return self.combine(values, shared, batched)
 
-    def _combine(self, values: Tensor, shared: Tensor, batched: Tensor) -> Tensor:
+    def combine(self, values: Tensor, shared: Tensor, batched: Tensor) -> Tensor:
+        """(b, outputs) from the words' expectation values (b, T) and the angles."""
+        if self.matrix is None:
+            return values
         out = values @ self.matrix
         if self.offsets is not None:
             out = out + self.offsets
@@ -160,7 +193,7 @@ class Lowered:
     """Gates as Pauli rotations, all Cliffords moved to the end; `pull` is what observables become."""
 
     def __init__(
-        self, wires: Sequence, operations: Sequence[tuple[str, tuple, Sequence]], constant=lambda p: None
+        self, wires: Sequence, operations: Sequence[tuple], constant=lambda p: None
     ):
         if len(wires) > MOST_WIRES:
             raise UserError(
@@ -171,7 +204,7 @@ class Lowered:
         self._frame, self._constant = Frame(self.wires), constant
         self.rotations: list[Rotation] = []
         self.absorbed = 0
-        for name, on, parameters in operations:
+        for name, on, parameters, *_ in operations:
             for letters, angle in gate(name, len(on)).turns:
                 parameter = None if angle.parameter is None else parameters[angle.parameter]
                 self._turn(self.word(zip(letters, on, strict=True)), parameter, angle.scale, angle.offset)
@@ -193,7 +226,7 @@ class Lowered:
             return  # a global phase
         if parameter is not None and (value := self._constant(parameter)) is not None:
             parameter, scale, offset = None, 0.0, scale * value + offset
-        if parameter is None and (quarters := _quarters(offset)) is not None:
+        if parameter is None and (quarters := quarters_of(offset)) is not None:
             self.absorbed += 1
             self._frame.absorb(word, quarters=quarters)
             return
@@ -201,55 +234,70 @@ class Lowered:
         self.rotations.append(Rotation(word.x, word.z, parameter, word.sign * scale, word.sign * offset))
 
 
-def _quarters(angle: float) -> int | None:
-    """K if the angle is k pi/2 to rounding, as numpy.pi / 2 is; else None."""
-    quarters = angle / (pi / 2)
-    if abs(quarters) > 1e6 or abs(quarters - round(quarters)) > 1e-15 * max(1.0, abs(quarters)):
-        return None
-    return round(quarters)
+@lru_cache(maxsize=256)
+def plan_of(circuit: "Circuit", *, simplify: bool = True) -> "Plan | StatePlan":
+    """The plan of a circuit, simplified (see `qlayers.simplify`) or gate by gate.
 
+    It goes by Pauli words where these serve all measurements and are few (`qlayers.measure_words`), else by
+    the state (`qlayers.states`), which is not simplified.
+    """
+    from qlayers.simplify import as_it_is, simplified
 
-def plan_of(circuit: "Circuit") -> Plan:
-    """The plan of a circuit."""
     nodes = Nodes(circuit.nodes)
     rows = nodes.rows
+    found = None if any(operation.gate in BLOCKS for operation in circuit.operations) else readings(
+        circuit.measurements, len(circuit.wires), nodes
+    )
+    if found is None:
+        return state_plan(circuit)
     lowered = Lowered(
         circuit.wires, circuit.operations, lambda p: rows[p][1] if rows[p][0] == "constant" else None
     )
+    pulled = [[(c, lowered.pull(letters)) for c, letters in row] for reading in found for row in reading.rows]
+    measured = list(dict.fromkeys((word.x, word.z) for terms in pulled for _, word in terms))
+    left = (simplified if simplify else as_it_is)(lowered.rotations, measured, lowered.wires, nodes)
+    became = dict(zip(measured, left.words, strict=True))
     wanted = [
         (nodes.constant(r.offset), 1.0, 0.0) if r.parameter is None else (r.parameter, r.scale, r.offset)
-        for r in lowered.rotations
+        for r in left.rotations
     ]
     words: dict[tuple[int, int], int] = {}
-    terms, offsets, weighed = [], [0.0] * len(circuit.observables), []
-    for output, observable in enumerate(circuit.observables):
-        for coefficient, letters in observable:
-            word = lowered.pull(letters)
-            index = words.setdefault((word.x, word.z), len(words)) if word.x or word.z else -1
+    terms, offsets, weighed = [], [0.0] * len(pulled), []
+    for output, observable in enumerate(pulled):
+        for coefficient, word in observable:
+            x, z, factor = became[word.x, word.z]
+            factor *= word.sign
+            if not factor:
+                continue
+            index = words.setdefault((x, z), len(words)) if x or z else -1
             if rows[coefficient][0] != "constant":
                 weighed.append((index, output))
-                wanted.append((coefficient, float(word.sign), 0.0))
+                wanted.append((coefficient, float(factor), 0.0))
             elif index < 0:
-                offsets[output] += word.sign * rows[coefficient][1]
+                offsets[output] += factor * rows[coefficient][1]
             else:
-                terms.append((index, output, word.sign * rows[coefficient][1]))
+                terms.append((index, output, factor * rows[coefficient][1]))
     sizes = {name: torch.Size(shape).numel() for name, shape in circuit.weights}
     kept, number = compact(rows, [row for row, _, _ in wanted])
     wanted = [(number[row], scale, offset) for row, scale, offset in wanted]
-    scheduler = Scheduler(kept, sizes, circuit.features, wanted)
+    # weights of which nothing is left stay, so that their gradient is zero and not missing
+    weights = dict.fromkeys(row[1] for row in circuit.nodes if row[0] == "weight")
+    scheduler = Scheduler(kept, sizes, circuit.features, wanted, weights)
     places = scheduler.places
-    turns = zip(lowered.rotations, places, strict=False)
+    turns = zip(left.rotations, places, strict=False)
     return Plan(
-        wires=lowered.wires,
+        wires=left.wires,
         rotations=tuple((r.x, r.z, *place) for r, place in turns),
         words=tuple(words),
         schedule=scheduler.schedule,
-        outputs=len(circuit.observables),
+        outputs=len(pulled),
         terms=tuple(terms),
         offsets=tuple(offsets),
         weighed=tuple(
-            Weighed(*term, *place)
-            for term, place in zip(weighed, places[len(lowered.rotations) :], strict=True)
+            Weighed(*term, *place) for term, place in zip(weighed, places[len(left.rotations) :], strict=True)
         ),
         absorbed=lowered.absorbed,
+        report=left.report,
+        measurements=circuit.measurements,
+        single=circuit.single,
     )

@@ -10,6 +10,7 @@ from qlayers.circuit import Circuit
 from qlayers.plan import Plan, PlanTables
 from shared.errors import UserError
 
+SMALL = 16  # wires up to which the tables take little memory
 READY = (torch.float32, torch.float64)  # made in advance on the CPU, so that a compiler finds them
 
 
@@ -24,17 +25,18 @@ class Captured:
         circuit: what it runs.
         plan: its plan.
         names: the weights that it needs, in order.
-        single: whether the one output is returned bare.
+        single: whether one bare number is returned.
     """
 
     def __init__(self, circuit: Circuit):
         self.circuit = circuit
         self.plan: Plan = circuit.plan()
         self.names = self.plan.schedule.weights
-        self.single = circuit.single
+        self.single = circuit.single and not circuit.shape
         self._tables: dict[tuple[torch.device, torch.dtype], PlanTables] = {}
-        for dtype in READY:
-            self._add(torch.device("cpu"), dtype)
+        if self.plan.wires <= SMALL:
+            for dtype in READY:
+                self._add(torch.device("cpu"), dtype)
 
     @classmethod
     def of(cls, circuit: Circuit, features: int) -> "Captured":

@@ -1,20 +1,23 @@
 """Quantum functions whose circuit depends on values: called with the real tensors at every forward.
 
-Slower than a captured circuit by the time that PennyLane takes to build one, and otherwise the same: the
-gates become Pauli rotations, Clifford gates are absorbed, one op runs the whole batch.
+Slower than a captured circuit by the time that PennyLane takes to build one, and otherwise the same: what it
+records becomes a `Circuit` whose expressions are the numbers that the function computed. Circuits of one
+structure are then equal, so that their plan is made once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from qlayers.evaluate import BATCHED, SHARED
-from qlayers.ops.pauli_expval import pauli_expval
-from qlayers.plan import Lowered
-from qlayers.record import QuantumFunction
+from qlayers.circuit import Circuit, Operation, assembled
+from qlayers.expressions import Nodes
+from qlayers.record import QuantumFunction, Recording, Vector
 from shared.errors import UserError
+
+SHARED = "shared"  # the name of the one weight of a recorded circuit: all numbers that samples share
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Retraced:
         function: the quantum function.
         reason: what kept it from being captured.
         by_sample: whether it takes one sample at a time.
-        single: whether it returns one bare expectation value.
+        single: whether it returns one bare number.
     """
 
     function: QuantumFunction
@@ -35,25 +38,18 @@ class Retraced:
 
     @classmethod
     def of(cls, function: QuantumFunction, features: int, reason: str) -> "Retraced":
-        """Find out, with random angles, whether the function takes a batch or one sample."""
-        generator = torch.Generator().manual_seed(0)
-        inputs = torch.rand(3, features, generator=generator, device="cpu")
-        weights = {
-            name: torch.rand(shape, generator=generator, device="cpu")
-            for name, shape in function.shapes.items()
-        }
+        """Find out, with random numbers, whether the function takes a batch or one sample."""
+        first: Exception | None = None
         with torch.random.fork_rng(devices=[]):
-            try:
-                _run(function, inputs, weights)
-                return cls(function, reason, False, _single(function, inputs, weights))
-            except UserError:
-                raise
-            except Exception as of_batch:
-                try:
-                    _run(function, inputs[0], weights)
-                except Exception:
-                    raise of_batch from None
-                return cls(function, reason, True, _single(function, inputs[0], weights))
+            for inputs, weights in _probes(function, features):
+                for by_sample, given in ((False, inputs), (True, inputs[0])):
+                    try:
+                        _run(function, given, weights)
+                        return cls(function, reason, by_sample, _single(function, given, weights))
+                    except Exception as error:  # any: the numbers may not suit the function
+                        first = first or error
+        assert first is not None
+        raise first
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,69 +66,114 @@ class Retraced:
         return _run(self.function, inputs, named)
 
 
+def _probes(function: QuantumFunction, features: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Inputs and weights to try: any numbers, states of norm 1, bits; and as many samples as a weight has."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = dict.fromkeys((3, *(shape[0] for shape in function.shapes.values() if shape)))
+    for rows in sizes:
+        inputs = torch.rand(max(rows, 1), features, generator=generator, device="cpu")
+        weights = {
+            name: torch.rand(shape, generator=generator, device="cpu")
+            for name, shape in function.shapes.items()
+        }
+        for some in (inputs, inputs / inputs.norm(dim=-1, keepdim=True), inputs.round()):
+            yield some, weights
+
+
 def _single(function: QuantumFunction, inputs: Tensor, weights: Mapping[str, Tensor]) -> bool:
-    return function.record(inputs, weights).single
+    found = function.record(inputs, weights)
+    return found.single and not found.measurements[0].shape(len(found.wires))
 
 
 def _run(function: QuantumFunction, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-    """(b, outputs) for a batch (b, features), (1, outputs) for a sample (features,)."""
+    """(b, ...) for a batch (b, features), (1, ...) for a sample (features,)."""
     found = function.record(inputs, weights)
-    batch = inputs.shape[0] if inputs.ndim == 2 else 1
-    lowered = Lowered(found.wires, found.operations, constant=_constant)
-    columns = _Columns(inputs, batch)
-    rows = []
-    for rotation in lowered.rotations:
-        angle = rotation.offset
-        if rotation.parameter is not None:
-            angle = rotation.scale * columns.number(rotation.parameter) + rotation.offset
-        rows.append((rotation.x, rotation.z, *columns.add(angle)))
-    pulled = [[(c, lowered.pull(word)) for c, word in terms] for terms in found.observables]
-    words = list(dict.fromkeys((w.x, w.z) for terms in pulled for _, w in terms))
-    shared, batched = columns.vectors()
-    values = pauli_expval(
-        shared,
-        batched,
-        torch.tensor(rows, dtype=torch.int64, device=inputs.device).reshape(len(rows), 4),
-        torch.tensor(words, dtype=torch.int64, device=inputs.device).reshape(len(words), 2),
-        lowered.wires,
-    )
-    outputs = [
-        sum(columns.number(c) * w.sign * values[:, words.index((w.x, w.z))] for c, w in terms)
-        for terms in pulled
+    leaves = _Leaves(inputs, inputs.shape[0] if inputs.ndim == 2 else 1)
+    circuit = _circuit(found, leaves)
+    shared, batched = leaves.vectors()
+    tables = _tables(circuit, inputs.device, batched.dtype)
+    names = tables.plan.schedule.weights
+    return tables.tables.run(batched, [shared] if names else [])
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    plan: object
+    tables: object
+
+
+@lru_cache(maxsize=64)
+def _tables(circuit: Circuit, device: torch.device, dtype: torch.dtype) -> _Prepared:
+    plan = circuit.plan()
+    return _Prepared(plan, plan.tables(device, dtype))
+
+
+def _circuit(found: Recording, leaves: "_Leaves") -> Circuit:
+    operations = [
+        Operation(o.gate, o.wires, tuple(n for p in o.parameters for n in leaves.all(p)), o.entries)
+        for o in found.operations
     ]
-    return torch.stack([torch.as_tensor(o).to(inputs).expand(batch) for o in outputs], -1)
+    measurements = [
+        m._replace(terms=tuple(t._replace(coefficient=leaves.number(t.coefficient)) for t in m.terms))
+        for m in found.measurements
+    ]
+    # all leaves are used, so their order in the table does not matter
+    return assembled(
+        leaves.nodes.rows,
+        operations,
+        measurements,
+        wires=found.wires,
+        features=leaves.counts[1],
+        weights=((SHARED, (leaves.counts[0],)),) if leaves.counts[0] else (),
+        single=found.single,
+    )
 
 
-def _constant(parameter) -> float | None:
-    return None if isinstance(parameter, Tensor) or getattr(parameter, "ndim", 0) else float(parameter)
-
-
-class _Columns:
-    """Collects angles into the two vectors that the op takes."""
+class _Leaves:
+    """Collects the numbers of a recording: one for all samples, or one per sample."""
 
     def __init__(self, inputs: Tensor, batch: int):
+        self.nodes = Nodes()
+        self.counts = [0, 0]
         self._inputs, self._batch = inputs, batch
         self._found: tuple[list[Tensor], list[Tensor]] = ([], [])
 
-    def number(self, parameter) -> Tensor:
-        """A parameter as a tensor, one number or one per sample."""
+    def all(self, parameter) -> list[int]:
+        """The numbers of the expressions of a parameter: one, or those of a block."""
+        if not isinstance(parameter, Vector):
+            return [self.number(parameter)]
+        return self._add(parameter.numbers.to(self._inputs))
+
+    def number(self, parameter) -> int:
+        """The number of the expression of one parameter."""
+        if not isinstance(parameter, Tensor) and getattr(parameter, "ndim", 0) == 0:
+            return self.nodes.constant(float(parameter))
         value = torch.as_tensor(parameter).to(self._inputs)
         if value.ndim == 0 or value.shape == (self._batch,):
-            return value
-        raise ValueError(
-            f"a gate's parameter has shape {tuple(value.shape)}, expected one number or {self._batch}, one "
-            "per sample"
+            (number,) = self._add(value.unsqueeze(-1))
+            return number
+        raise UserError(
+            f"A gate's parameter: expected one number, or {self._batch} for a batch of that size, received "
+            f"shape {tuple(value.shape)}; a weight with one value per sample fixes the size of the batch."
         )
 
-    def add(self, angle: Tensor | float) -> tuple[int, int]:
-        value = torch.as_tensor(angle).to(self._inputs)
-        side = BATCHED if value.ndim else SHARED
-        self._found[side].append(value)
-        return side, len(self._found[side]) - 1
+    def _add(self, values: Tensor) -> list[int]:
+        """(m,) or (b, m) numbers."""
+        if values.ndim == 2 and values.shape[0] != self._batch:
+            raise UserError(
+                f"A state or matrix: expected numbers for {self._batch} samples, received them for "
+                f"{values.shape[0]}; change the size of the batch."
+            )
+        side = values.ndim - 1
+        self._found[side].append(values)
+        start = self.counts[side]
+        self.counts[side] += values.shape[-1]
+        make = self.nodes.input if side else lambda i: self.nodes.weight(SHARED, i)
+        return [make(i) for i in range(start, self.counts[side])]
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         shared, batched = self._found
         return (
-            torch.stack(shared) if shared else self._inputs.new_empty(0),
-            torch.stack(batched, -1) if batched else self._inputs.new_empty(self._batch, 0),
+            torch.cat(shared) if shared else self._inputs.new_empty(0),
+            torch.cat(batched, -1) if batched else self._inputs.new_empty(self._batch, 0),
         )

@@ -7,22 +7,39 @@
     RX(0.5*e0+1.0) 0           a gate of qlayers.gates, parameters in brackets, then wires
     C(Adjoint(S)) 0 "aux"
     PauliRot[XYZ](w[0,2]) 0 1 "aux"
-    expval Z(0)                an output: a sum of Pauli words with coefficients; I is the identity
+    StatePrep[0.6,0.8j] 0      a block of qlayers.blocks: constants in square brackets, or parameters
+    expval Z(0)                a measurement: a sum of Pauli words with coefficients; I is the identity
     expval 0.5*X(0)@Z(1) + 2.0*I
+    expval 0.5*hermitian[1,0,0,-1](0) + diagonal[0,1](1) + projector[0,1](0,1)
+    var Z(0)
+    probs 0 1                  without wires: of all; "probs XY 0 1" in the basis of X and Y
+    state                      amplitudes; then density 0, purity 0, entropy 0 base 2,
+    mutual_info 0 with 1       and the mutual information of two parts
 
-"single expval Z(0)" is an output returned bare. "#" begins a comment. H, X, Y, Z, CPhase, SQISW are also
+"single expval Z(0)" is a measurement returned bare. "#" begins a comment. H, X, Y, Z, CPhase, SQISW are also
 understood.
 """
 
 import ast
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf, nan, prod
 
-from qlayers.circuit import Circuit, Operation, Term
-from qlayers.expressions import FUNCTIONS, LEAVES, MANY, Nodes, Row, children_of, compact
+from qlayers.blocks import BLOCKS
+from qlayers.circuit import Circuit, Operation, assembled
+from qlayers.expressions import FUNCTIONS, LEAVES, MANY, Nodes, Row, children_of
+from qlayers.measure import Measurement
+from qlayers.measure_text import (
+    LABEL,
+    entries_text,
+    is_measurement,
+    label_text,
+    measurement_text,
+    read_entries,
+    read_labels,
+    read_measurement,
+)
 from shared.errors import UserError
 
 ALIASES = {
@@ -35,8 +52,7 @@ ALIASES = {
 }
 NUMBERS = {"inf": inf, "nan": nan}
 DEEPEST = 12  # brackets within brackets before an expression gets a name
-_LABEL = r'(?:-?\d+|"[^"]*")'
-_WORD = re.compile(rf"(?:I|[XYZ]\({_LABEL}\)(?:@[XYZ]\({_LABEL}\))*)$")
+_HEAD = rf"({'|'.join(BLOCKS)})\[([^]]*)\]"  # a block with constants
 
 
 class Names:
@@ -94,26 +110,14 @@ def _atom(text: str) -> str:
     return text if re.fullmatch(r"\w+(\[[^\]]*\])?|\w+\([^()]*\)", text) else f"({text})"
 
 
-def label_text(wire: int | str) -> str:
-    """A wire label as the format writes it."""
-    return json.dumps(wire).replace('\\"', "\\u0022") if isinstance(wire, str) else str(wire)
+def coefficient_text(names: Names) -> Callable[[int], str]:
+    """How a coefficient is written before an observable: not at all if it is 1."""
 
+    def text(number: int) -> str:
+        factor = names.texts[number]
+        return "" if factor in ("1.0", "1") else _atom_factor(factor)
 
-def word_text(word: Sequence[tuple[str, int | str]]) -> str:
-    """A Pauli word: X(0)@Z(1), or I."""
-    return "@".join(f"{letter}({label_text(wire)})" for letter, wire in word) or "I"
-
-
-def sum_text(terms: Sequence[Term], names: Names, word: Callable[[str], str] = str) -> str:
-    """A sum of terms, `word` being applied to the text of each Pauli word."""
-    parts = []
-    for coefficient, letters in terms:
-        factor = names.texts[coefficient]
-        simple = factor in ("1.0", "1")
-        parts.append(
-            word(word_text(letters)) if simple else f"{_atom_factor(factor)}*{word(word_text(letters))}"
-        )
-    return " + ".join(parts)
+    return text
 
 
 def _atom_factor(text: str) -> str:
@@ -128,11 +132,13 @@ def to_text(circuit: Circuit) -> str:
         shapes = [f"{name}({','.join(map(str, shape))})" for name, shape in circuit.weights]
         lines.append(" ".join(["weights", *shapes]))
     lines += [f"let {name} = {text}" for name, text in names.lets]
-    for name, wires, parameters in circuit.operations:
-        brackets = f"({', '.join(names.texts[p] for p in parameters)})" if parameters else ""
-        lines.append(" ".join([name + brackets, *map(label_text, wires)]))
-    keyword = "single expval" if circuit.single else "expval"
-    lines += [f"{keyword} {sum_text(terms, names) or '0.0*I'}" for terms in circuit.observables]
+    for name, wires, parameters, entries in circuit.operations:
+        head = f"{name}[{entries_text(entries)}]" if entries else name
+        head += f"({', '.join(names.texts[p] for p in parameters)})" if parameters else ""
+        lines.append(" ".join([head, *map(label_text, wires)]))
+    single = "single " if circuit.single else ""
+    factor = coefficient_text(names)
+    lines += [single + measurement_text(measurement, factor) for measurement in circuit.measurements]
     return "\n".join(lines) + "\n"
 
 
@@ -163,13 +169,13 @@ class _Reader:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.lets: dict[str, int] = {}
         self.operations: list[Operation] = []
-        self.observables: list[list[Term]] = []
+        self.measurements: list[Measurement] = []
         self.single = False
 
     def read(self, line: str) -> None:
         keyword, _, rest = line.partition(" ")
         if keyword == "wires":
-            self.wires = _labels(rest)
+            self.wires = read_labels(rest)
         elif keyword == "features":
             self.features = int(rest)
         elif keyword == "weights":
@@ -180,30 +186,26 @@ class _Reader:
         elif keyword == "let":
             name, _, expression = rest.partition("=")
             self.lets[name.strip()] = self.expression(expression)
-        elif keyword in ("expval", "single"):
-            self.single |= keyword == "single"
-            self.observables.append(self._observable(rest.removeprefix("expval ")))
+        elif keyword == "single":
+            self.single = True
+            self._measurement(rest)
+        elif is_measurement(keyword):
+            self._measurement(line)
         else:
             self._operation(line)
 
     def _operation(self, line: str) -> None:
-        match = re.fullmatch(rf"(.*?)((?:\s+{_LABEL})*)", line)
-        head, wires = match[1], _labels(match[2])
+        match = re.fullmatch(rf"(.*?)((?:\s+{LABEL})*)", line)
+        head, wires, entries = match[1], tuple(read_labels(match[2])), ()
+        if block := re.match(_HEAD, head):
+            entries, head = read_entries(block[2]), block[1] + head[block.end() :]
         name, parameters = _split_parameters(head)
         found = tuple(self.expression(parameter) for parameter in parameters)
-        self.operations.append(Operation(ALIASES.get(name, name), tuple(wires), found))
+        self.operations.append(Operation(ALIASES.get(name, name), wires, found, entries))
 
-    def _observable(self, text: str) -> list[Term]:
-        terms = []
-        for part in re.split(r' \+ (?=(?:[^"]*"[^"]*")*[^"]*$)', text):
-            match = _WORD.search(part.strip())
-            if match is None:
-                raise UserError(f"expected a Pauli word such as 0.5*X(0)@Z(1), found {part!r}")
-            factor = part.strip()[: match.start()].strip().removesuffix("*")
-            pairs = re.findall(rf"([XYZ])\(({_LABEL})\)", match[0])
-            word = tuple((letter, json.loads(label)) for letter, label in pairs)
-            terms.append(Term(self.expression(factor) if factor else self.nodes.constant(1.0), word))
-        return terms
+    def _measurement(self, line: str) -> None:
+        found = read_measurement(line, self.expression, lambda: self.nodes.constant(1.0))
+        self.measurements.append(found)
 
     def expression(self, text: str) -> int:
         return self._node(ast.parse(text.strip(), mode="eval").body)
@@ -250,36 +252,22 @@ class _Reader:
         return sum(i * prod(shape[d + 1 :]) for d, i in enumerate(index))
 
     def circuit(self) -> Circuit:
-        roots = [p for operation in self.operations for p in operation.parameters]
-        roots += [term.coefficient for terms in self.observables for term in terms]
-        rows, number = compact(self.nodes.rows, roots)
         used = [wire for operation in self.operations for wire in operation.wires]
-        used += [wire for terms in self.observables for term in terms for _, wire in term.word]
-        features = 1 + max((row[1] for row in rows if row[0] == "input"), default=-1)
+        used += [wire for measurement in self.measurements for wire in measurement.used]
+        features = 1 + max((row[1] for row in self.nodes.rows if row[0] == "input"), default=-1)
         if self.features is not None and self.features < features:
             raise UserError(
                 f"The circuit uses feature x{features - 1}, but declares {self.features} features."
             )
-        return Circuit(
+        return assembled(
+            self.nodes.rows,
+            self.operations,
+            self.measurements,
             wires=tuple(self.wires or dict.fromkeys(used)),
             features=features if self.features is None else self.features,
             weights=tuple(self.shapes.items()),
-            nodes=rows,
-            operations=tuple(
-                o._replace(parameters=tuple(number[p] for p in o.parameters)) for o in self.operations
-            ),
-            observables=tuple(
-                tuple(term._replace(coefficient=number[term.coefficient]) for term in terms)
-                for terms in self.observables
-            ),
             single=self.single,
         )
-
-
-def _labels(text: str) -> list[int | str]:
-    if not re.fullmatch(rf"(\s*{_LABEL})*\s*", text):
-        raise UserError("expected wires: integers, or strings in double quotes")
-    return [json.loads(label) for label in re.findall(_LABEL, text)]
 
 
 def _split_parameters(head: str) -> tuple[str, list[str]]:

@@ -8,9 +8,11 @@ value
 real tensors at each forward. So nothing that depends on a value can be fixed by accident.
 """
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -73,7 +75,7 @@ class Symbolic(torch.Tensor):
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        nodes = next(x.nodes for x in tree_leaves((args, kwargs)) if isinstance(x, Symbolic))
+        nodes = next(_symbolics(args, kwargs)).nodes
         name = func._schema.name.removeprefix("aten::")
         try:
             return _dispatch(nodes, func, name, args, kwargs)
@@ -95,6 +97,17 @@ class Symbolic(torch.Tensor):
         raise ValueNeeded(reason)
 
 
+def _symbolics(*values) -> Iterator[Symbolic]:
+    """The traced tensors among arguments; torch's own walk through any nest costs more than all else here."""
+    for value in values:
+        if isinstance(value, Symbolic):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _symbolics(*value)
+        elif isinstance(value, dict):
+            yield from _symbolics(*value.values())
+
+
 def _dispatch(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
     if name.endswith("_") and not name.startswith("_"):
         return _in_place(nodes, func, name, args, kwargs)
@@ -105,6 +118,30 @@ def _dispatch(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
 
 
 Symbolic.__module__ = "torch"  # PennyLane and autoray tell the kind of a tensor by the module of its class
+
+
+@contextlib.contextmanager
+def known_as_abstract() -> Iterator[None]:
+    """Within this block PennyLane takes traced tensors for abstract ones, and does not ask for their values.
+
+    For any other tensor its answer stays what it is, so that other threads are not disturbed.
+    """
+    from pennylane import math as of_pennylane
+
+    with _one_at_a_time:
+        original = of_pennylane.is_abstract
+
+        def is_abstract(tensor, like=None):
+            return isinstance(tensor, Symbolic) or original(tensor, like)
+
+        of_pennylane.is_abstract = is_abstract
+        try:
+            yield
+        finally:
+            of_pennylane.is_abstract = original
+
+
+_one_at_a_time = threading.RLock()
 
 
 def symbolic(ids: list | int, nodes: Nodes, shape: tuple[int, ...]) -> Symbolic:
@@ -167,7 +204,7 @@ def _symbolic(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
 
 def _dtype(args: tuple) -> torch.dtype:
     """The dtype of a result: what the floating tensors promote to."""
-    found = {x.dtype for x in tree_leaves(args) if isinstance(x, Symbolic) and x.dtype.is_floating_point}
+    found = {x.dtype for x in _symbolics(args) if x.dtype.is_floating_point}
     return functools.reduce(torch.promote_types, found) if found else torch.float64
 
 
@@ -180,16 +217,19 @@ def _meta(x):
 
 
 def _layout(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):
-    dtype = next(x.dtype for x in tree_leaves(args) if isinstance(x, Symbolic))
+    dtype = next(_symbolics(args)).dtype
     if name in ("cat", "stack"):
         args = ([numbers(nodes, x) for x in args[0]], *args[1:])
-    elif any(isinstance(x, Symbolic) for x in tree_leaves((args[1:], kwargs))):
+    elif next(_symbolics(args[1:], kwargs), None) is not None:
         raise ValueNeeded("it uses a computed tensor as an index")
     elif not isinstance(args[0], Symbolic):
         raise ValueNeeded(f"it mixes tensors in torch's {name}")
     else:
         args = (args[0].ids, *args[1:])
-    return tree_map(lambda ids: Symbolic(ids, nodes, dtype), func(*args, **kwargs))
+    moved = func(*args, **kwargs)
+    if isinstance(moved, Tensor):
+        return Symbolic(moved, nodes, dtype)
+    return [Symbolic(ids, nodes, dtype) for ids in moved]
 
 
 def _in_place(nodes: Nodes, func, name: str, args: tuple, kwargs: dict):

@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import keyword
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -304,6 +305,15 @@ class Op:
         """The `autograd.Function` around the registered op."""
         return derive.make_function(self)
 
+    def run_kernel(self, *args: Any) -> Any:
+        """Run the chosen kernel, beside autograd and all else: for plain calls only, see `shared.eager`."""
+        return dispatch.choose(self, args).run(*args)
+
+    @functools.cached_property
+    def node(self) -> Callable[..., Any]:
+        """The kernels as one node of autograd, for plain calls."""
+        return derive.make_node(self)
+
     def evaluate_reference(self, *args: Any) -> Any:
         """The reference, inside an autocast region with the casts that the registered op would make."""
         device = self._autocast_device(args)
@@ -401,11 +411,11 @@ class Op:
         self.tensor_positions = tuple(
             i for i, a in enumerate(arguments) if str(a.type) in ("Tensor", "Optional[Tensor]")
         )
+        self.tensors_of = _picker(self.tensor_positions)
         _REGISTRY[self.name] = self
 
     def _run(self, *args: Any) -> Any:
-        args = self.complete(args)
-        return dispatch.choose(self, args).run(*args)
+        return self.run_kernel(*self.complete(args))
 
     def _run_fake(self, *args: Any) -> Any:
         args = self.complete(args)
@@ -459,6 +469,13 @@ def _restore(module: str, name: str) -> Op:
     if name not in _REGISTRY:
         importlib.import_module(module)
     return _REGISTRY[name]
+
+
+def _picker(positions: tuple[int, ...]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """What takes the arguments at these positions, at once."""
+    if len(positions) < 2:
+        return lambda args: tuple([args[i] for i in positions])
+    return operator.itemgetter(*positions)
 
 
 def _padded(dims: tuple[Any, ...], op: Op) -> tuple[Any, ...]:

@@ -8,10 +8,12 @@ compilation at once; wrong ones train on zeros without a word. Each situation th
 | forward mode, anywhere       | the reference                    | a registered op has zero tangents |
 | `torch.func` while compiling | the reference                    | Dynamo drops an op's derivative rule |
 | `torch.func` in eager mode   | an `autograd.Function` around it | the only attachment that nests |
+| plain eager, no gradient     | the kernel itself                | the dispatcher would add time alone |
+| plain eager, with gradient   | one node of autograd around it   | the same |
 | everything else              | the registered op                | opaque to compile, export, DDP, autocast |
 
-The two private names of PyTorch that this needs appear in this file only, and `tests/shared/test_derive.py`
-holds each row of the table against plain PyTorch.
+What is plain `shared.eager` tells; `tests/shared/test_derive.py` holds each row of the table against plain
+PyTorch.
 """
 
 from __future__ import annotations
@@ -21,19 +23,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
+
+from shared import eager
 
 if TYPE_CHECKING:
     from shared.declare import Op
 
-_transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active  # type: ignore[attr-defined]
-
 
 def route(op: Op, args: tuple[Any, ...]) -> Any:
     """Evaluate `op` on `args` by the route that the active transforms need (see the table above)."""
-    if forward_ad._current_level >= 0:
+    if not torch.compiler.is_dynamo_compiling():
+        args = op.complete(args)
+        if eager.is_plain(op.tensors_of(args)):
+            if eager.records_gradient(args):
+                return op.node(*args)
+            return op.run_kernel(*args)
+    if eager.forward_mode_active():
         return op.evaluate_reference(*args)
-    if _transforms_active():
+    if eager.transforms_active():
         if torch.compiler.is_compiling():
             return op.evaluate_reference(*args)
         return op.function.apply(*op.autocast_arguments(op.complete(args)))
@@ -43,15 +50,15 @@ def route(op: Op, args: tuple[Any, ...]) -> Any:
 def setup_context(op: Op, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     """Keep what the op's derivative asked for: tensors where autograd knows them, plain values beside."""
     saved = op.saved_for_backward(inputs, output)
-    ctx.is_tensor = tuple(isinstance(value, Tensor) for value in saved)
-    ctx.values = tuple(value for value in saved if not isinstance(value, Tensor))
-    ctx.save_for_backward(*(value for value in saved if isinstance(value, Tensor)))
+    ctx.is_tensor = [isinstance(value, Tensor) for value in saved]
+    ctx.values = [value for value in saved if not isinstance(value, Tensor)]
+    ctx.save_for_backward(*[value for value in saved if isinstance(value, Tensor)])
 
 
 def backward(op: Op, ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     """Apply the op's derivative: one gradient, or None, per argument."""
     tensors, values = iter(ctx.saved_tensors), iter(ctx.values)
-    saved = tuple(next(tensors) if is_tensor else next(values) for is_tensor in ctx.is_tensor)
+    saved = tuple([next(tensors) if is_tensor else next(values) for is_tensor in ctx.is_tensor])
     passed = len(ctx.needs_input_grad)  # the dispatcher drops trailing arguments that equal their defaults
     needs = (*ctx.needs_input_grad, *(False,) * (len(op.parameters) - passed))
     found = op.backward_rule(saved, needs, *grads)
@@ -61,7 +68,7 @@ def backward(op: Op, ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
             f"{op.name}: the derivative must return one gradient (or None) for each of its {len(needs)} "
             f"arguments, it returned {len(found)}"
         )
-    return tuple(grad if need else None for grad, need in zip(found, needs, strict=True))[:passed]
+    return tuple([grad if need else None for grad, need in zip(found, needs, strict=True)][:passed])
 
 
 def make_function(op: Op) -> type[torch.autograd.Function]:
@@ -81,10 +88,29 @@ def make_function(op: Op) -> type[torch.autograd.Function]:
 
     members = {"forward": forward, "setup_context": save, "backward": pull_back, "vmap": vmap}
     return type(
-        f"{op.name.replace('::', '_')}_function",
+        f"{_name(op)}_function",
         (torch.autograd.Function,),
         {name: staticmethod(member) for name, member in members.items()},
     )
+
+
+def make_node(op: Op) -> Callable[..., Any]:
+    """The `autograd.Function` around `op`'s kernels that plain calls use, as a function."""
+
+    def forward(ctx: Any, *args: Any) -> Any:
+        output = op.run_kernel(*args)
+        setup_context(op, ctx, args, output)
+        return output
+
+    def pull_back(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return backward(op, ctx, *grads)
+
+    members = {"forward": staticmethod(forward), "backward": staticmethod(pull_back)}
+    return eager.applier(type(_name(op), (torch.autograd.Function,), members))
+
+
+def _name(op: Op) -> str:
+    return op.name.replace("::", "_")
 
 
 def reference_vjp(

@@ -230,14 +230,13 @@ def explain(op: Op, *args: Any) -> Explanation:
 
 def _key(op: Op, args: Sequence[Any]) -> tuple[Any, ...]:
     """Device and dtypes of the tensor arguments: all that the static part of the choice depends on."""
-    tensors = [args[i] for i in op.tensor_positions]
-    return tuple((t.device.type, t.dtype) for t in tensors if t is not None)
+    return tuple([(t.device, t.dtype) for t in op.tensors_of(args) if t is not None])
 
 
 def _static_verdicts(
     op: Op, key: tuple[Any, ...], wanted: tuple[str, ...]
 ) -> Iterator[tuple[Kernel, str | None]]:
-    devices = {device for device, _ in key}
+    devices = {device.type for device, _ in key}
     device = next(iter(devices)) if len(devices) == 1 else " and ".join(sorted(devices)) or "no"
     dtypes = [dtype for _, dtype in key if dtype.is_floating_point]
     ranked = sorted(op.kernels, key=lambda kernel: -kernel.priority)

@@ -1,5 +1,17 @@
 """The ops of `qlayers`: one whole circuit on one whole batch each."""
 
+from qlayers.ops.entropy import entropy, entropy_vjp
+from qlayers.ops.pauli_evolve import pauli_evolve, pauli_evolve_vjp
 from qlayers.ops.pauli_expval import pauli_expval, pauli_expval_vjp
+from qlayers.ops.pauli_jet import pauli_expval_jet, pauli_expval_jet_vjp
 
-__all__ = ["pauli_expval", "pauli_expval_vjp"]
+__all__ = [
+    "entropy",
+    "entropy_vjp",
+    "pauli_evolve",
+    "pauli_evolve_vjp",
+    "pauli_expval",
+    "pauli_expval_jet",
+    "pauli_expval_jet_vjp",
+    "pauli_expval_vjp",
+]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qlayers.ops.pauli import apply_word, rotate, zero_state
+from qlayers.ops.pauli_jet import vjp_derivative
 from shared import Cost, op
 from shared.derive import loop_rule
 
@@ -122,6 +123,15 @@ def _(saved, needs, grad):
     return (*pauli_expval_vjp(*saved, grad), None, None, None)
 
 
+@pauli_expval_vjp.derivative(saves=lambda *args: args)
+def _(saved, needs, along_shared, along_batched):
+    # the same on jets of order 0, which have one row
+    shared, batched, *tables, grad = saved
+    saved = (shared[None], batched[None], *tables, grad[None])
+    found = vjp_derivative(saved, needs, along_shared[None], along_batched[None])
+    return tuple(None if gradient is None else gradient[0] for gradient in found)
+
+
 @pauli_expval.batch
 def _(again, dims, shared, batched, rotations, words, wires):
     args = (shared, batched, rotations, words, wires)
@@ -217,14 +227,14 @@ def _():
     ]
 
 
-_MOST_WIRES = 22  # a block of states must fit memory: 2^22 amplitudes take 0.5 GiB
+_MOST_WIRES = 30  # 2^30 amplitudes take 8 GiB in float32, and backward two states and a half
 
 
 def _refuse(rotations: Tensor, words: Tensor, wires: int) -> str | None:
     if rotations.dtype != torch.int64 or words.dtype != torch.int64:
         return f"rotations and words must be int64, got {rotations.dtype} and {words.dtype}"
     if wires > _MOST_WIRES:
-        return f"holds a block of samples at once, too large at {wires} wires (at most {_MOST_WIRES})"
+        return f"holds the whole state, too large at {wires} wires (at most {_MOST_WIRES})"
     return None
 
 

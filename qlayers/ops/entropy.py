@@ -1,0 +1,147 @@
+"""The entropy of a mixed state, with derivatives that stay finite where eigenvalues meet or vanish.
+
+PyTorch differentiates an eigendecomposition with factors 1/(a - b) for every pair of eigenvalues. For a
+function of the matrix these factors are divided differences, (f(a) - f(b))/(a - b), which have a limit; and
+an eigenvalue 0 takes no part, as 0 log 0 = 0.
+"""
+
+import torch
+from torch import Tensor
+
+from shared import Cost, op
+
+
+@op("qlayers::entropy")
+def entropy(rho: Tensor) -> Tensor:
+    """The von Neumann entropy -tr(rho log rho) in nats.
+
+    Args:
+        rho: (b, 2, m, m) real and imaginary parts of Hermitian matrices without negative eigenvalues, float32
+            or float64. What is not Hermitian in them is ignored.
+
+    Returns:
+        (b,) entropies.
+
+    Example:
+        >>> import torch
+        >>> from qlayers.ops import entropy
+        >>> mixed = torch.stack([torch.eye(2) / 2, torch.zeros(2, 2)])
+        >>> entropy(mixed[None])  # log 2
+        tensor([0.6931])
+    """
+    values = torch.linalg.eigvalsh(_hermitian(rho))
+    return -(values * torch.log(torch.where(values > _least(values), values, 1.0))).sum(-1)
+
+
+@op("qlayers::entropy_vjp")
+def entropy_vjp(rho: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of `entropy`: -grad (log rho + 1) on the support of rho, for `grad` (b,)."""
+    values, vectors = torch.linalg.eigh(_hermitian(rho))
+    slopes = _slope(values) * grad.unsqueeze(-1)
+    return _parts((vectors * slopes.unsqueeze(-2)) @ vectors.mH)
+
+
+def _hermitian(rho: Tensor) -> Tensor:
+    """The Hermitian part of (b, 2, m, m), complex."""
+    matrix = torch.complex(*(part.contiguous() for part in rho.unbind(1)))
+    return (matrix + matrix.mH) / 2
+
+
+def _parts(matrix: Tensor) -> Tensor:
+    return torch.stack([matrix.real, matrix.imag], 1)
+
+
+def _least(values: Tensor) -> float:
+    """Eigenvalues up to here are rounding errors of 0."""
+    return 4 * torch.finfo(values.dtype).eps
+
+
+def _slope(values: Tensor) -> Tensor:
+    """-(log a + 1), and 0 for eigenvalues 0."""
+    positive = values > _least(values)
+    return torch.where(positive, -(torch.log(torch.where(positive, values, 1.0)) + 1.0), 0.0)
+
+
+def _differences(values: Tensor) -> Tensor:
+    """(b, m, m): divided differences of -(log a + 1) for each pair of eigenvalues, 0 beside an eigenvalue 0."""
+    a, b = values.unsqueeze(-1), values.unsqueeze(-2)
+    positive = (a > _least(values)) & (b > _least(values))
+    a, b = torch.where(positive, a, 1.0), torch.where(positive, b, 1.0)
+    x = (a - b) / b
+    close = x.abs() < 1e-4  # log(1 + x)/x by its series, which is exact here to rounding
+    safe = torch.where(close, 1.0, x)
+    ratio = torch.where(close, 1 - x / 2 + x * x / 3 - x * x * x / 4, torch.log1p(safe) / safe)
+    return torch.where(positive, -ratio / b, 0.0)
+
+
+@entropy.fake
+def _(rho):
+    return rho.new_empty(rho.shape[:1])
+
+
+@entropy_vjp.fake
+def _(rho, grad):
+    return rho.new_empty(rho.shape)
+
+
+@entropy.derivative(saves=lambda rho: (rho,))
+def _(saved, needs, grad):
+    return entropy_vjp(*saved, grad)
+
+
+@entropy_vjp.derivative(saves=lambda rho, grad: (rho, grad))
+def _(saved, needs, along):
+    # Daleckii and Krein: d f(rho)[E] = V (D * V^dagger E V) V^dagger with the divided differences D of f
+    rho, grad = saved
+    values, vectors = torch.linalg.eigh(_hermitian(rho))
+    change = _hermitian(along)
+    turned = vectors.mH @ change @ vectors
+    of_rho = vectors @ (_differences(values) * turned) @ vectors.mH
+    of_grad = (_slope(values) * torch.diagonal(turned, dim1=-2, dim2=-1).real).sum(-1)
+    return _parts(of_rho) * grad[:, None, None, None], of_grad
+
+
+@entropy.batch
+def _(again, dims, rho):
+    rho = rho.movedim(dims[0], 0)
+    return again(rho.flatten(0, 1)).unflatten(0, rho.shape[:2]), 0
+
+
+@entropy_vjp.batch
+def _(again, dims, rho, grad):
+    size = rho.shape[dims[0]] if dims[0] is not None else grad.shape[dims[1]]
+    rho = rho.expand(size, *rho.shape) if dims[0] is None else rho.movedim(dims[0], 0)
+    grad = grad.expand(size, *grad.shape) if dims[1] is None else grad.movedim(dims[1], 0)
+    return again(rho.flatten(0, 1), grad.flatten(0, 1)).unflatten(0, rho.shape[:2]), 0
+
+
+@entropy.cost
+def _(rho):
+    return Cost(flops=10 * rho.numel() * rho.shape[-1], bytes=rho.element_size() * rho.numel())
+
+
+@entropy_vjp.cost
+def _(rho, grad):
+    return Cost(flops=25 * rho.numel() * rho.shape[-1], bytes=2 * rho.element_size() * rho.numel())
+
+
+def _samples():
+    generator = torch.Generator().manual_seed(0)
+    for batch, size in ((2, 2), (1, 3)):
+        root = torch.randn(batch, size, size, generator=generator, dtype=torch.complex128)
+        matrix = root @ root.mH + 0.2 * torch.eye(size)
+        yield _parts(matrix / torch.diagonal(matrix, dim1=-2, dim2=-1).sum(-1).real[:, None, None])
+
+
+@entropy.samples(batch_axes={"rho": 0})
+def _():
+    return [(rho,) for rho in _samples()]
+
+
+@entropy_vjp.samples(batch_axes={"rho": 0, "grad": 0})
+def _():
+    return [(rho, torch.linspace(0.5, 1.0, len(rho), dtype=torch.float64)) for rho in _samples()]
+
+
+for _op in (entropy, entropy_vjp):
+    _op.autocast(cpu=torch.float32, cuda=torch.float32)
