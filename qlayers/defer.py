@@ -61,7 +61,9 @@ def _measured(op, later: Sequence, measurements: Sequence, kept_on: dict, added:
     (wire,) = op.wires
     found = [] if op.postselect is None else [qml.Projector([op.postselect], wires=wire)]
     again = any(wire in part.wires for part in later)
-    again |= any(wire in m.wires for m in measurements if m.mv is None) or not all(m.wires for m in measurements)
+    again |= any(wire in m.wires for m in measurements if m.mv is None) or not all(
+        m.wires for m in measurements
+    )
     if not again and not op.reset:
         kept_on[op.meas_uid] = wire
         return found
@@ -88,5 +90,5 @@ def outcomes(value, kept_on: dict) -> tuple[list, list[tuple[tuple[int, ...], fl
     rank = {name: i for i, name in enumerate(kept_on)}
     names = [measured.meas_uid for measured in value.measurements]
     order = sorted(range(len(names)), key=lambda i: rank[names[i]])
-    found = [(tuple(int(bits[i]) for i in order), result) for bits, result in value.items()]
+    found = [(tuple(int(bits[i]) for i in order), float(result)) for bits, result in value.items()]
     return [kept_on[names[i]] for i in order], sorted(found, key=lambda pair: pair[0])

@@ -75,16 +75,16 @@ class Looks:
         self._words = list(parts)
         self._groups = self._grouped()
         self._matrices = {
-            part.block: pair(matrix_of(part.block).reshape(-1), self._like).unflatten(-1, (2 ** len(part.places), -1))
+            part.block: pair(matrix_of(part.block).reshape(-1), self._like).unflatten(
+                -1, (2 ** len(part.places), -1)
+            )
             for terms in plan.observed
             for part in terms
             if part.block is not None
         }
         self._bases = [self._basis(measurement) for measurement in plan.measurements]
 
-    def __call__(
-        self, state: Tensor, phase: Tensor | float, shared: Tensor, batched: Tensor
-    ) -> list[Tensor]:
+    def __call__(self, state: Tensor, phase: Tensor | float, shared: Tensor, batched: Tensor) -> list[Tensor]:
         """One result (b, *shape) for each measurement of states (b, 2, 2^n)."""
         words = self._word_values(state) if self._words else None
 
@@ -209,19 +209,11 @@ class Looks:
             return squared(amplitudes if basis is None else times(basis, amplitudes)).sum(-1)
         if kind == "density":
             return as_complex(density(amplitudes_of(state, places)))
-        if kind == "mutual_info":
-            return self._mutual_info(measurement, places, state)
-        rho = density(amplitudes_of(state, smaller_part(places, self._plan.wires)))
-        return purity(rho) if kind == "purity" else information(measurement, rho)
-
-    def _mutual_info(self, measurement: Measurement, places: tuple[int, ...], state: Tensor) -> Tensor:
-        """S(A) + S(B) - S(AB), each from the smaller of the subsystem and the rest."""
         others = tuple(self._plan.place(wire) for wire in measurement.others)
-        entropies = [
-            information(measurement._replace(kind="entropy"), density(amplitudes_of(state, smaller_part(on, self._plan.wires))))
-            for on in (places, others, places + others)
-        ]
-        return entropies[0] + entropies[1] - entropies[2]
+        asked = (places, others, places + others) if kind == "mutual_info" else (places,)
+        wires = self._plan.wires
+        parts = [density(amplitudes_of(state, smaller_part(on, wires))) for on in asked]
+        return purity(parts[0]) if kind == "purity" else information(parts, measurement.base)
 
 
 def _parity(masks: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ of 2^k words of Z and I, a density matrix is a sum of 4^k words, a variance is <
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
+from math import log
 from typing import NamedTuple
 
 import numpy as np
@@ -25,20 +26,47 @@ MOST_WORDS = {"wires": 20, "below": 64, "from": 256}
 Row = list[tuple[int, tuple]]  # a sum of coefficient * word, the coefficient being the number of a node
 
 
-class Reading(NamedTuple):
-    """How a measurement follows from sums of Pauli words."""
+class Read(NamedTuple):
+    """What becomes of the sums of words of one measurement; `sizes` are those of the subsystems looked at."""
 
-    measurement: Measurement
-    rows: list[Row]
+    kind: str
+    sizes: tuple[int, ...]
+    base: float | None
+
+    @property
+    def rows(self) -> int:
+        """How many sums of words it takes."""
+        fixed = {"expval": 1, "var": 2}.get(self.kind)
+        return fixed or sum((2 if self.kind == "probs" else 4) ** size - 1 for size in self.sizes)
 
 
-def readings(measurements: Sequence[Measurement], wires: int, nodes: Nodes) -> list[Reading] | None:
-    """The Pauli words of all measurements; None where a state serves them better."""
-    counts = [_count(measurement, nodes) for measurement in measurements]
-    most = MOST_WORDS["below" if wires < MOST_WORDS["wires"] else "from"]
+def readings(
+    measurements: Sequence[Measurement], wires: Sequence, nodes: Nodes
+) -> tuple[list[Read], list[Row]] | None:
+    """The sums of Pauli words of all measurements, and what becomes of them; None if a state serves better."""
+    parts = [_parts(measurement, tuple(wires)) for measurement in measurements]
+    counts = [_count(m, some, nodes) for m, some in zip(measurements, parts, strict=True)]
+    most = MOST_WORDS["below" if len(wires) < MOST_WORDS["wires"] else "from"]
     if None in counts or _more_than(most, measurements, counts):
         return None
-    return [Reading(m, _rows(m, nodes)) for m in measurements]
+    reads = [Read(m.kind, tuple(map(len, some)), m.base) for m, some in zip(measurements, parts, strict=True)]
+    rows = [row for m, some in zip(measurements, parts, strict=True) for row in _rows(m, some, nodes)]
+    return reads, rows
+
+
+def _parts(measurement: Measurement, wires: tuple) -> list[tuple]:
+    """The subsystems whose words are needed.
+
+    The whole is pure, so a subsystem has the purity and entropy of the rest: the smaller one is taken. That
+    also leaves out eigenvalues 0 that stay 0, near which the entropy has no second derivative.
+    """
+    kind, _, on, others, *_ = measurement
+    if kind in ("expval", "var"):
+        return []
+    if kind in ("probs", "density"):
+        return [on]
+    asked = [on, others, on + others] if kind == "mutual_info" else [on]
+    return [min(some, tuple(w for w in wires if w not in some), key=len) for some in asked]
 
 
 def _more_than(most: int, measurements: Sequence[Measurement], counts: Sequence[int]) -> bool:
@@ -54,9 +82,9 @@ def _is_plain(measurement: Measurement) -> bool:
     return measurement.kind == "expval" and all(isinstance(term, Term) for term in terms)
 
 
-def _count(measurement: Measurement, nodes: Nodes) -> int | None:
+def _count(measurement: Measurement, parts: list[tuple], nodes: Nodes) -> int | None:
     """How many words a measurement takes at most; None if words cannot serve it."""
-    kind, terms, wires, others, basis, _ = measurement
+    kind, terms, wires, _, basis, _ = measurement
     if kind == "state" or isinstance(basis, tuple) or (kind == "probs" and not wires):
         return None
     if kind in ("expval", "var"):
@@ -65,26 +93,25 @@ def _count(measurement: Measurement, nodes: Nodes) -> int | None:
         if kind == "var" and (count > 64 or not constant):
             return None
         return count if kind == "expval" else count + count * (count - 1) // 2
-    return (2 if kind == "probs" else 4) ** len(wires + others)
+    return sum((2 if kind == "probs" else 4) ** len(part) for part in parts)
 
 
 def _size(block: Block) -> int:
     return (4 if block.kind == "hermitian" else 2) ** len(block.wires)
 
 
-def _rows(measurement: Measurement, nodes: Nodes) -> list[Row]:
-    kind, terms, wires, others, basis, _ = measurement
+def _rows(measurement: Measurement, parts: list[tuple], nodes: Nodes) -> list[Row]:
+    kind, terms, _, _, basis, _ = measurement
     if kind in ("expval", "var"):
         row = [pair for term in terms for pair in _words(term, nodes)]
         return [row] if kind == "expval" else [_squared(row, nodes), row]
     one = nodes.constant(1.0)
-    letters = "IZ" if kind == "probs" else "IXYZ"
-    on = wires + others
     rows = []
-    for word in words_of(len(on), letters):
-        if basis:
-            word = "".join("I" if letter == "I" else own for letter, own in zip(word, basis, strict=True))
-        rows.append([(one, tuple((l, wire) for l, wire in zip(word, on, strict=True) if l != "I"))])
+    for part in parts:
+        for word in words_of(len(part), "IZ" if kind == "probs" else "IXYZ"):
+            if basis:
+                word = "".join("I" if letter == "I" else own for letter, own in zip(word, basis, strict=True))
+            rows.append([(one, tuple((l, wire) for l, wire in zip(word, part, strict=True) if l != "I"))])
     return rows
 
 
@@ -176,58 +203,51 @@ def _from_masks(x: int, z: int, wires: tuple) -> tuple:
 
 
 class Results:
-    """Turns the sums of words (b, rows) of all readings into results."""
+    """Turns the sums of words (b, rows) of all measurements into results."""
 
-    def __init__(self, measurements: Sequence[Measurement], device: torch.device, dtype: torch.dtype):
-        self._parts = []
-        for measurement in measurements:
-            count = len(measurement.wires + measurement.others)
-            table = _table(measurement.kind, count)
-            rows = {"expval": 1, "var": 2, "probs": 2**count - 1}.get(measurement.kind, 4**count - 1)
-            self._parts.append((measurement, rows, None if table is None else table.to(device, dtype)))
+    def __init__(self, reads: Sequence[Read], device: torch.device, dtype: torch.dtype):
+        self._parts = [
+            (read, [_table(read.kind, size).to(device, dtype) for size in read.sizes]) for read in reads
+        ]
 
     def __call__(self, values: Tensor) -> list[Tensor]:
         """One result (b, *shape) for each measurement."""
         found, start = [], 0
-        for measurement, rows, table in self._parts:
-            found.append(_result(measurement, values[:, start : start + rows], table))
-            start += rows
+        for read, tables in self._parts:
+            found.append(_result(read, values[:, start : start + read.rows], tables))
+            start += read.rows
         return found
 
 
-def _table(kind: str, count: int) -> Tensor | None:
-    if kind == "probs":
-        return probabilities_from_words(count)
-    return density_from_words(count) if kind in ("density", "entropy", "mutual_info") else None
+def _table(kind: str, count: int) -> Tensor:
+    return probabilities_from_words(count) if kind == "probs" else density_from_words(count)
 
 
-def _result(measurement: Measurement, values: Tensor, table: Tensor | None) -> Tensor:
-    kind = measurement.kind
+def _result(read: Read, values: Tensor, tables: Sequence[Tensor]) -> Tensor:
+    kind = read.kind
     if kind == "expval":
         return values[:, 0]
     if kind == "var":
         return values[:, 0] - values[:, 1] ** 2
     if kind == "purity":
-        return (1 + (values * values).sum(-1)) / 2 ** len(measurement.wires)
+        return (1 + (values * values).sum(-1)) / 2 ** read.sizes[0]
     if kind == "probs":
-        return values @ table + 0.5 ** len(measurement.wires)
-    rho = torch.tensordot(values, table, 1)
-    size = rho.shape[-1]
-    rho = rho + torch.eye(size, dtype=rho.dtype, device=rho.device) * rho.new_tensor([1.0, 0.0])[:, None, None] / size
+        return values @ tables[0] + 0.5 ** read.sizes[0]
     if kind == "density":
-        return as_complex(rho)
-    return information(measurement, rho)
+        return as_complex(_density(values, tables[0]))
+    parts = values.split([4**size - 1 for size in read.sizes], -1)
+    return information([_density(*pair) for pair in zip(parts, tables, strict=True)], read.base)
 
 
-def information(measurement: Measurement, rho: Tensor) -> Tensor:
-    """The entropy or mutual information of (b, 2, m, m), in the base that is asked for."""
-    value = entropy(rho)
-    if measurement.kind == "mutual_info":
-        first, second = 2 ** len(measurement.wires), 2 ** len(measurement.others)
-        split = rho.reshape(rho.shape[0], 2, first, second, first, second)
-        of_first = torch.diagonal(split, dim1=3, dim2=5).sum(-1)
-        of_second = torch.diagonal(split, dim1=2, dim2=4).sum(-1)
-        value = entropy(of_first) + entropy(of_second) - value
-    return value if measurement.base is None else value / float(np.log(measurement.base))
+def _density(values: Tensor, table: Tensor) -> Tensor:
+    """(b, 2, m, m) from the values of all words but the identity."""
+    size = table.shape[-1]
+    mixed = torch.eye(size, dtype=table.dtype, device=table.device) / size
+    return torch.tensordot(values, table, 1) + torch.stack([mixed, torch.zeros_like(mixed)])
 
 
+def information(parts: Sequence[Tensor], base: float | None) -> Tensor:
+    """The entropy of one density matrix (b, 2, m, m), or S(A) + S(B) - S(AB) of three."""
+    entropies = [entropy(rho) for rho in parts]
+    value = entropies[0] if len(entropies) == 1 else entropies[0] + entropies[1] - entropies[2]
+    return value if base is None else value / log(base)

@@ -26,7 +26,9 @@ def explained(error: Exception) -> UserError | None:
     text = str(error)
     for pattern, expected, advice in COMPLAINTS:
         if re.search(pattern, text, re.IGNORECASE):
-            return UserError(f"{_operation(error)}: expected {expected}, received: {text.rstrip('.')}; {advice}.")
+            return UserError(
+                f"{_operation(error)}: expected {expected}, received: {text.rstrip('.')}; {advice}."
+            )
     return None
 
 

@@ -67,9 +67,14 @@ class Permuting:
             if quarters % 4:
                 # G X G^dagger turns the other way round than G^dagger X G
                 self._images = [
-                    image if image.commutes(word) else _turn(image, word, -quarters % 4) for image in self._images
+                    image if image.commutes(word) else _turn(image, word, -quarters % 4)
+                    for image in self._images
                 ]
-        parts = [(words, turns)] if len(bits) <= MOST_WIRES else list(zip(([w] for w in words), turns, strict=True))
+        parts = (
+            [(words, turns)]
+            if len(bits) <= MOST_WIRES
+            else list(zip(([w] for w in words), turns, strict=True))
+        )
         for some, letters in parts:
             letters = letters if len(bits) <= MOST_WIRES else (letters,)
             self._send(some, letters, bits)
@@ -136,5 +141,7 @@ def gate_matrix(turns: tuple[tuple[str, int], ...]) -> np.ndarray:
         source = index ^ x
         signs = (1 - 2 * (np.bitwise_count(source & z).astype(np.int64) & 1))[:, None]
         angle = np.pi / 4 * quarters
-        matrix = np.cos(angle) * matrix - 1j * np.sin(angle) * 1j ** (x & z).bit_count() * signs * matrix[source]
+        matrix = (
+            np.cos(angle) * matrix - 1j * np.sin(angle) * 1j ** (x & z).bit_count() * signs * matrix[source]
+        )
     return matrix

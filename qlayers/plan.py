@@ -14,8 +14,7 @@ from qlayers.evaluate import BATCHED, SHARED, Schedule, Scheduler, Tables, angle
 from qlayers.expressions import Nodes, compact
 from qlayers.frame import Frame, Word, quarters_of
 from qlayers.gates import gate
-from qlayers.measure import Measurement
-from qlayers.measure_words import Results, readings
+from qlayers.measure_words import Read, Results, readings
 from qlayers.memory import check_memory
 from qlayers.ops.pauli_expval import pauli_expval
 from qlayers.readout import exactly, joined
@@ -78,7 +77,7 @@ class Plan:
     weighed: tuple[Weighed, ...]
     absorbed: int
     report: "Report | None" = None  # None: the circuit as it is
-    measurements: tuple[Measurement, ...] = ()  # what becomes of the outputs; none: they are the results
+    reads: tuple[Read, ...] = ()  # what becomes of the outputs; none: they are the results
     single: bool = False
 
     def __str__(self) -> str:
@@ -110,8 +109,8 @@ class PlanTables:
         self.weighed = _weighed(plan, device, dtype) if plan.weighed else None
         self.finals = self.angles[-1]
         self.results, self.single = None, plan.single
-        if any(measurement.kind != "expval" for measurement in plan.measurements):
-            self.results = Results(plan.measurements, device, dtype)
+        if any(read.kind != "expval" for read in plan.reads):
+            self.results = Results(plan.reads, device, dtype)
         self.constants = len(plan.schedule.constants)
         self.affine = not plan.schedule.steps and not plan.weighed  # see `qlayers.node`
 
@@ -245,15 +244,15 @@ def plan_of(circuit: "Circuit", *, simplify: bool = True) -> "Plan | StatePlan":
 
     nodes = Nodes(circuit.nodes)
     rows = nodes.rows
-    found = None if any(operation.gate in BLOCKS for operation in circuit.operations) else readings(
-        circuit.measurements, len(circuit.wires), nodes
-    )
+    has_blocks = any(operation.gate in BLOCKS for operation in circuit.operations)
+    found = None if has_blocks else readings(circuit.measurements, circuit.wires, nodes)
     if found is None:
         return state_plan(circuit)
+    reads, sums = found
     lowered = Lowered(
         circuit.wires, circuit.operations, lambda p: rows[p][1] if rows[p][0] == "constant" else None
     )
-    pulled = [[(c, lowered.pull(letters)) for c, letters in row] for reading in found for row in reading.rows]
+    pulled = [[(c, lowered.pull(letters)) for c, letters in row] for row in sums]
     measured = list(dict.fromkeys((word.x, word.z) for terms in pulled for _, word in terms))
     left = (simplified if simplify else as_it_is)(lowered.rotations, measured, lowered.wires, nodes)
     became = dict(zip(measured, left.words, strict=True))
@@ -298,6 +297,6 @@ def plan_of(circuit: "Circuit", *, simplify: bool = True) -> "Plan | StatePlan":
         ),
         absorbed=lowered.absorbed,
         report=left.report,
-        measurements=circuit.measurements,
+        reads=tuple(reads),
         single=circuit.single,
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from qlayers.circuit import Circuit
 from qlayers.plan import Plan, PlanTables
+from qlayers.states import StatePlan, StateTables
 from shared.errors import UserError
 
 SMALL = 16  # wires up to which the tables take little memory
@@ -30,10 +31,10 @@ class Captured:
 
     def __init__(self, circuit: Circuit):
         self.circuit = circuit
-        self.plan: Plan = circuit.plan()
+        self.plan: Plan | StatePlan = circuit.plan()
         self.names = self.plan.schedule.weights
         self.single = circuit.single and not circuit.shape
-        self._tables: dict[tuple[torch.device, torch.dtype], PlanTables] = {}
+        self._tables: dict[tuple[torch.device, torch.dtype], PlanTables | StateTables] = {}
         if self.plan.wires <= SMALL:
             for dtype in READY:
                 self._add(torch.device("cpu"), dtype)
@@ -48,7 +49,7 @@ class Captured:
             )
         return cls(replace(circuit, features=features))
 
-    def _add(self, device: torch.device, dtype: torch.dtype) -> PlanTables:
+    def _add(self, device: torch.device, dtype: torch.dtype) -> PlanTables | StateTables:
         return self._tables.setdefault((device, dtype), self.plan.tables(device, dtype))
 
     def run(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:

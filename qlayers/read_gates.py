@@ -187,7 +187,9 @@ def _unitary(op, wires: tuple) -> Recorded | list[Recorded] | None:
 
 def _numbers(name: str, wires: tuple, values) -> Recorded:
     """A block with constant numbers as entries, with computed ones as a vector."""
-    if isinstance(values, Tensor) and (isinstance(values, Symbolic) or values.requires_grad or _varies(values)):
+    if isinstance(values, Tensor) and (
+        isinstance(values, Symbolic) or values.requires_grad or _varies(values)
+    ):
         if not isinstance(values, Symbolic):
             _check_each(name, wires, values)
         elif name != "StatePrep":

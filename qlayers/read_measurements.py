@@ -120,7 +120,7 @@ _READERS = {
 
 
 def terms(observable, factor: Any = 1.0) -> Iterator[Term | Block]:
-    """factor * observable as a sum of Pauli words where that is its form, and of matrices."""
+    """Factor * observable as a sum of Pauli words where that is its form, and of matrices."""
     import pennylane as qml
 
     sentence = observable.pauli_rep
@@ -147,7 +147,10 @@ def _words(sentence, observable, factor) -> Iterator[Term]:
 def _matrix(observable, factor) -> Iterator[Term | Block]:
     import pennylane as qml
 
-    if not (observable.has_matrix or observable.has_sparse_matrix) or len(observable.wires) > MOST_DENSE_WIRES:
+    if (
+        not (observable.has_matrix or observable.has_sparse_matrix)
+        or len(observable.wires) > MOST_DENSE_WIRES
+    ):
         raise UserError(
             f"The observable {observable!r} has no form as a sum of Pauli words and no matrix on at most "
             f"{MOST_DENSE_WIRES} wires; build it from qml.X, qml.Y, qml.Z with +, @ and real factors."

@@ -58,6 +58,8 @@ def probabilities_from_words(count: int) -> Tensor:
 def density_from_words(count: int) -> Tensor:
     """(4^k - 1, 2, 2^k, 2^k): rho = 2^-k (1 + sum of <P> P), the 1 left out, float64."""
     words = [kron(LETTERS[letter] for letter in word) for word in words_of(count, "IXYZ")]
+    if not words:
+        return torch.zeros(0, 2, 1, 1, dtype=torch.float64)
     return torch.view_as_real(torch.stack(words)).movedim(-1, 1) / 2**count
 
 
@@ -66,7 +68,7 @@ def amplitudes_of(state: Tensor, places: tuple[int, ...]) -> Tensor:
     wires = state.shape[-1].bit_length() - 1
     rest = [place for place in range(wires) if place not in places]
     if tuple(places) == tuple(range(len(places))):
-        return state.reshape(state.shape[0], 2, 2 ** len(places), -1)
+        return state.reshape(state.shape[0], 2, 2 ** len(places), 2 ** len(rest))
     split = state.reshape(state.shape[0], 2, *(2,) * wires)
     moved = split.permute(0, 1, *(2 + place for place in (*places, *rest)))
     return moved.reshape(state.shape[0], 2, 2 ** len(places), 2 ** len(rest))
@@ -91,14 +93,14 @@ def squared(state: Tensor) -> Tensor:
 
 
 def times(matrix: Tensor, amplitudes: Tensor) -> Tensor:
-    """matrix (2, m, m) or (b, 2, m, m) times (b, 2, m, r)."""
+    """Matrix (2, m, m) or (b, 2, m, m) times (b, 2, m, r)."""
     m_re, m_im = matrix.unbind(-3)
     re, im = amplitudes.unbind(1)
     return torch.stack([m_re @ re - m_im @ im, m_re @ im + m_im @ re], 1)
 
 
 def scaled(diagonal: Tensor, amplitudes: Tensor) -> Tensor:
-    """diagonal (2, m) or (b, 2, m) times (b, 2, m, r), row by row."""
+    """Diagonal (2, m) or (b, 2, m) times (b, 2, m, r), row by row."""
     d_re, d_im = diagonal.unsqueeze(-1).unbind(-3)
     re, im = amplitudes.unbind(1)
     return torch.stack([d_re * re - d_im * im, d_re * im + d_im * re], 1)
@@ -126,7 +128,7 @@ def walsh(values: Tensor) -> Tensor:
     shape, size = values.shape, values.shape[-1]
     step = 1
     while step < size:
-        even, odd = values.reshape(*shape[:-1], -1, 2, step).unbind(-2)
+        even, odd = values.reshape(*shape[:-1], size // (2 * step), 2, step).unbind(-2)
         values = torch.stack([even + odd, even - odd], -2).reshape(shape)
         step *= 2
     return values

@@ -114,7 +114,8 @@ class Staged:
         turns = [(letters, self._resolved(angle, parameters)) for letters, angle in found.turns]
         self._angles += [self._resolved(angle, parameters) for angle in found.phase]
         quarters = tuple(
-            (letters, quarters_of(angle.offset) if angle.parameter is None else None) for letters, angle in turns
+            (letters, quarters_of(angle.offset) if angle.parameter is None else None)
+            for letters, angle in turns
         )
         words = [self.word(zip(letters, wires, strict=True)) for letters, _ in turns]
         if turns and all(count is not None for _, count in quarters) and permutes(quarters):

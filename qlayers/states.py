@@ -138,7 +138,9 @@ class StateTables:
         check_memory(self.plan.wires, COPIES * batched.shape[0], batched.dtype, batched.device)
         with exactly(inputs.device.type):
             state = self._state(shared, batched)
-            return joined(self._looks(state, self._total_phase(shared, batched), shared, batched), self.plan.single)
+            return joined(
+                self._looks(state, self._total_phase(shared, batched), shared, batched), self.plan.single
+            )
 
     def _state(self, shared: Tensor, batched: Tensor) -> Tensor:
         """(b, 2, 2^n)."""

@@ -8,10 +8,13 @@ Litinski, arXiv:1808.02892). So this one op serves every circuit, and a Clifford
 import torch
 from torch import Tensor
 
+from qlayers.ops import engines
 from qlayers.ops.pauli import apply_word, rotate, zero_state
 from qlayers.ops.pauli_jet import vjp_derivative
 from shared import Cost, op
+from shared.declare import Op
 from shared.derive import loop_rule
+from shared.dispatch import preference
 
 FLOATS = (torch.float32, torch.float64)
 
@@ -241,19 +244,34 @@ def _refuse(rotations: Tensor, words: Tensor, wires: int) -> str | None:
 for _op in (pauli_expval, pauli_expval_vjp):
     _op.autocast(cpu=torch.float32, cuda=torch.float32)
 
-pauli_expval.kernel(
-    "numba",
-    device="cpu",
-    dtypes=FLOATS,
-    needs=("numba",),
-    target="qlayers.kernels.numba.pauli_expval:forward",
-    when=lambda shared, batched, rotations, words, wires: _refuse(rotations, words, wires),
-)
-pauli_expval_vjp.kernel(
-    "numba",
-    device="cpu",
-    dtypes=FLOATS,
-    needs=("numba",),
-    target="qlayers.kernels.numba.pauli_expval:backward",
-    when=lambda shared, batched, rotations, words, wires, grad: _refuse(rotations, words, wires),
-)
+# engine: its module, priority, and why not here
+_ENGINES = {
+    "numba-gemm": ("gemm", 20, engines.against_gemm),
+    "numba-single": ("single", 10, engines.against_single),
+    "numba": ("pauli_expval", 0, None),
+}
+
+
+def _add_engine(operation: Op, function: str, provider: str) -> None:
+    module, priority, against = _ENGINES[provider]
+
+    def when(shared, batched, rotations, words, wires, *grad):
+        refused = _refuse(rotations, words, wires)
+        if refused or against is None or provider in preference(operation):
+            return refused
+        return against(batched, rotations, wires)
+
+    operation.kernel(
+        provider,
+        device="cpu",
+        dtypes=FLOATS,
+        needs=("numba",),
+        target=f"qlayers.kernels.numba.{module}:{function}",
+        when=when,
+        priority=priority,
+    )
+
+
+for _provider in _ENGINES:
+    _add_engine(pauli_expval, "forward", _provider)
+    _add_engine(pauli_expval_vjp, "backward", _provider)

@@ -76,8 +76,8 @@ OBSERVABLES = {
 
 # measurements of an observable and some wires; several of the real ones may go together
 REAL = {
-    "expval": lambda observable, on: qml.expval(observable),
-    "var": lambda observable, on: qml.var(observable),
+    "expval": lambda observable, on: qml.expval(observable()),
+    "var": lambda observable, on: qml.var(observable()),
     "probs": lambda observable, on: qml.probs(wires=on),
     "purity": lambda observable, on: qml.purity(wires=on),
 }
@@ -140,7 +140,11 @@ def measurements(draw, wires: int, kinds):
     words = draw(st.tuples(*[st.text("IXYZ", min_size=wires, max_size=wires)] * 2))
     on = draw(st.permutations(range(wires)))[: draw(st.integers(1, wires))]
     factor = draw(st.floats(-2, 2))
-    return lambda: MEASUREMENTS[kind](OBSERVABLES[observable](*words, on[0], factor), on)
+
+    def made():  # only where it is measured: PennyLane records all that is made
+        return OBSERVABLES[observable](*words, on[0], factor)
+
+    return lambda: MEASUREMENTS[kind](made, on)
 
 
 @st.composite

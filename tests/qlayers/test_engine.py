@@ -1,4 +1,4 @@
-"""The kernel's programs and both of its layouts: samples in the lanes, amplitudes in the lanes."""
+"""The engines of the circuit op: samples in the lanes, amplitudes in the lanes, a matrix."""
 
 import numpy as np
 import pytest
@@ -47,41 +47,40 @@ def check(circuit: tuple, batch: int, dtype: torch.dtype, *, spread: float = 3.0
         torch.testing.assert_close(output.double() / size, exact / size, rtol=0, atol=TOLERANCE[dtype])
 
 
-@pytest.fixture(params=["samples", "amplitudes"])
-def layout(request, monkeypatch):
-    """Force one of the layouts; what fits no row of amplitudes keeps its samples in the lanes."""
-    wanted = request.param == "amplitudes"
-    monkeypatch.setattr(host, "_one_by_one", lambda batch, wires, lanes: wanted and 2**wires >= 8 * lanes)
-    return request.param
+@pytest.fixture(params=["numba", "numba-single", "numba-gemm"])
+def engine(request):
+    """Force one of the engines."""
+    with floor.prefer(request.param):
+        yield request.param
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("wires", [1, 2, 3, 7, 8, 10])
-def test_layouts_agree_with_the_reference(layout, wires, own, dtype):
+def test_engines_agree_with_the_reference(engine, wires, own, dtype):
     for batch in (0, 1, 17, 40):
         check(tables(wires, 5 * wires, 7 * wires + own, own=own), batch, dtype)
 
 
 @pytest.mark.parametrize("diagonal", [0.0, 1.0])
-def test_only_turns_and_only_diagonal_ones(layout, diagonal):
+def test_only_turns_and_only_diagonal_ones(engine, diagonal):
     check(tables(8, 60, 3, diagonal=diagonal), 18, torch.float64)
 
 
-def test_deep_circuits_stay_normalised(layout):
+def test_deep_circuits_stay_normalised(engine):
     check(tables(7, 600, 5), 3, torch.float32)
 
 
-def test_many_tables_are_not_made(layout, monkeypatch):
+def test_many_tables_are_not_made(engine, monkeypatch):
     monkeypatch.setattr(host, "_MOST_TABLE_BYTES", 0)
     check(tables(8, 50, 9, own=False), 18, torch.float64)
 
 
-def test_large_angles(layout):
+def test_large_angles(engine):
     check(tables(7, 30, 11), 17, torch.float64, spread=300.0)
 
 
-def test_threads_do_not_show(layout):
+def test_threads_do_not_show(engine):
     circuit = tables(8, 60, 13)
     generator = torch.Generator().manual_seed(1)
     shared, batched = torch.randn(5, generator=generator), torch.randn(70, 5, generator=generator)
@@ -97,7 +96,7 @@ def test_threads_do_not_show(layout):
     assert all(torch.equal(a, b) for a, b in zip(many, one, strict=True))
 
 
-def test_nan_reaches_its_own_sample_alone(layout):
+def test_nan_reaches_its_own_sample_alone(engine):
     rotations, words, wires = tables(7, 20, 15)
     batched = torch.randn(20, 5, dtype=torch.float64)
     batched[3] = torch.nan
@@ -148,3 +147,24 @@ def test_half_angles():
         wanted = np.cos(angle / 2), np.sin(angle / 2)
         # beyond 2 pi the state's sign, which nothing shows, may differ
         assert min(np.abs(np.subtract(found, wanted)).max(), np.abs(np.add(found, wanted)).max()) < 1e-10
+
+
+def test_the_cost_model_explains_itself():
+    def chosen(wires: int, batch: int, layers: int) -> str:
+        first = [(1 << w, 0, 1, w) for w in range(wires)]
+        later = [(3 << w & 2**wires - 1, 1, 0, w) for _ in range(layers) for w in range(wires)]
+        rotations, words = torch.tensor(first + later), torch.tensor([[0, 1]])
+        arguments = torch.zeros(wires), torch.zeros(batch, wires), rotations, words, wires
+        found, back = (
+            pauli_expval.explain(*arguments),
+            pauli_expval_vjp.explain(*arguments, torch.zeros(batch, 1)),
+        )
+        assert found.chosen == back.chosen
+        assert all(verdict.reason for verdict in found.verdicts if not verdict.chosen)
+        return found.chosen
+
+    assert chosen(4, 32, 2) == "numba"
+    assert chosen(8, 64, 3) == "numba"
+    assert chosen(16, 4, 2) == "numba-single"
+    assert chosen(8, 1, 2) == "numba-single"
+    assert chosen(3, 4096, 60) == "numba-gemm"

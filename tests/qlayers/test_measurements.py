@@ -52,7 +52,9 @@ MEASUREMENTS = {
     "several, one complex": lambda: (EXPVAL(qml.Z(0)), qml.density_matrix([1])),
     "one in a list": lambda: [qml.density_matrix([1])],
 }
-TWICE = [name for name in MEASUREMENTS if "large" not in name and name not in ("density of all", "hamiltonian")]
+TWICE = [
+    name for name in MEASUREMENTS if "large" not in name and name not in ("density of all", "hamiltonian")
+]
 
 
 def function_of(measurement):
@@ -107,7 +109,9 @@ def test_matches_default_qubit(name, path):
     assert_close(found, wanted, rtol=1e-10, atol=1e-10)
     factors = torch.randn(found.shape, dtype=found.dtype)
     gradients = [
-        torch.autograd.grad((out * factors).real.sum(), [x, layer.w], allow_unused=True, materialize_grads=True)
+        torch.autograd.grad(
+            (out * factors).real.sum(), [x, layer.w], allow_unused=True, materialize_grads=True
+        )
         for out in (found, wanted)
     ]
     assert_close(*gradients, rtol=1e-8, atol=1e-10)
@@ -126,7 +130,9 @@ def test_derivatives_of_both_orders(name, path):
     assert gradgradcheck(run, (x, w))
 
 
-@pytest.mark.parametrize("name", ["probs", "state", "density of one", "several, one complex", "purity of one"])
+@pytest.mark.parametrize(
+    "name", ["probs", "state", "density of one", "several, one complex", "purity of one"]
+)
 def test_shapes_and_dtypes(name, path):
     layer = layer_of(name).float()
     one = layer(torch.rand(1, 2))

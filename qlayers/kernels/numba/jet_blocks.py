@@ -367,8 +367,8 @@ def weight_of(room, grad, t, block, lanes, jet):
 def backward_blocks(start, stop, plan, job, jet, grad, slopes, sums):
     """Gradients of the angles for the blocks start..stop, given those of the values, `grad` (c, b, T).
 
-    `slopes` (c, b, Kb) are those of the batched angles; `sums` (blocks, c, Ks), those of the shared ones, come
-    in as zeros.
+    `slopes` (c, b, Kb) are those of the batched angles; `sums` (blocks, c, Ks), of the shared ones, come in
+    as zeros.
     """
     room = make_room(job, jet, 1)
     size = len(jet)

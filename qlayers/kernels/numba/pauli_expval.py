@@ -16,7 +16,6 @@ from shared.threads import parallel
 _GRAIN = 1_500_000  # operations that make a thread worth its hand-off
 _MOST_GROUPS = 32  # parts of the batch, in which gradients are summed
 _MOST_TABLE_BYTES = 2**25  # memory for the tables of diagonal passes
-_NEAR_BYTES = 2**19  # a block of states beyond this leaves the second cache
 
 _nothing = {np.dtype(kind): np.empty((0, 0), kind) for kind in ("f4", "f8")}
 _no_tables = {np.dtype(kind): np.empty((0, 2, 0), kind) for kind in ("f4", "f8")}
@@ -24,25 +23,34 @@ _known: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}
 
 
 def forward(shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int) -> Tensor:
-    """`qlayers::pauli_expval` on float32 or float64 CPU tensors."""
-    job = _job(shared, batched, rotations, words, wires)
-    values = np.empty((batched.shape[0], words.shape[0]), job.batched.dtype)
-    _run(job, False, values, _nothing[job.batched.dtype], _nothing[job.batched.dtype])
-    return torch.from_numpy(values)
+    """`qlayers::pauli_expval` on float32 or float64 CPU tensors, a sample in each lane."""
+    return values_of(job_of(shared, batched, rotations, words, wires, single=False))
 
 
 def backward(
     shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`qlayers::pauli_expval_vjp` on float32 or float64 CPU tensors."""
-    job = _job(shared, batched, rotations, words, wires)
-    sums = np.empty((job.groups, shared.shape[0]), job.batched.dtype)
+    """`qlayers::pauli_expval_vjp` on float32 or float64 CPU tensors, a sample in each lane."""
+    return gradients_of(job_of(shared, batched, rotations, words, wires, single=False), grad)
+
+
+def values_of(job: "Job") -> Tensor:
+    """Expectation values (b, T)."""
+    kind = job.batched.dtype
+    values = np.empty((job.batched.shape[0], len(job.found.program.words)), kind)
+    _run(job, False, values, _nothing[kind], _nothing[kind])
+    return torch.from_numpy(values)
+
+
+def gradients_of(job: "Job", grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of the shared and of the batched angles."""
+    sums = np.empty((job.groups, job.shared.shape[0]), job.batched.dtype)
     slopes = np.empty(job.batched.shape, job.batched.dtype)
     _run(job, True, _array(grad), sums, slopes)
     return torch.from_numpy(sums[0] if job.groups == 1 else sums.sum(0)), torch.from_numpy(slopes)
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """One call: `blocks` blocks in `groups` parts, each block of 2^low_bits amplitudes in the lanes."""
 
     found: Schedule
@@ -55,11 +63,13 @@ class _Job(NamedTuple):
     groups: int
 
 
-def _job(shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int) -> _Job:
-    """The call with these arguments."""
+def job_of(
+    shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int, *, single: bool
+) -> Job:
+    """The call with these arguments; `single`: one state at a time."""
     batch, size = batched.shape[0], batched.element_size()
     lanes = lanes_of(size)
-    low_bits = lanes.bit_length() - 1 if _one_by_one(batch, wires, lanes) else 0
+    low_bits = lanes.bit_length() - 1 if single else 0
     found = _schedule(rotations, words, wires, low_bits)
     if found.shared_angles > shared.shape[0] or found.batched_angles > batched.shape[1]:
         raise ValueError(
@@ -74,10 +84,10 @@ def _job(shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wire
         tables = np.empty((found.tables, 2, 2**wires), angles.dtype)
         fill_tables(found.code, angles, tables, wires)
     groups = min(blocks, _MOST_GROUPS)
-    return _Job(found, angles, _array(batched), tables, 2 ** (wires - low_bits), low_bits, blocks, groups)
+    return Job(found, angles, _array(batched), tables, 2 ** (wires - low_bits), low_bits, blocks, groups)
 
 
-def _run(job: _Job, backward: bool, values: np.ndarray, sums: np.ndarray, slopes: np.ndarray) -> None:
+def _run(job: Job, backward: bool, values: np.ndarray, sums: np.ndarray, slopes: np.ndarray) -> None:
     """Compute; see `engine.run_groups` for the arrays."""
     found, shared, batched, tables, half, low_bits, blocks, groups = job
     work = (
@@ -107,15 +117,6 @@ def _schedule(rotations: Tensor, words: Tensor, wires: int, low_bits: int) -> Sc
         _known.clear()
     _known[key] = weakref.ref(rotations), weakref.ref(words), versions, found
     return found
-
-
-def _one_by_one(batch: int, wires: int, lanes: int) -> bool:
-    """Whether one sample at a time, its amplitudes in the lanes, costs less than a sample for each lane."""
-    amplitudes = 2**wires
-    if amplitudes < 8 * lanes:
-        return False
-    far = 4 if 2 * 64 * amplitudes > _NEAR_BYTES else 1
-    return batch * (1.6 * amplitudes + 32 * lanes) < far * -(-batch // lanes) * lanes * amplitudes
 
 
 def _array(tensor: Tensor) -> np.ndarray:
