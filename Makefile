@@ -6,7 +6,7 @@ READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench
+.PHONY: help demo test agree lint format bench
 
 help:  ## show this list
 	@echo "usage: make TARGET"
@@ -17,6 +17,9 @@ demo: $(READY)  ## train the hybrid quantum-classical model on real splice junct
 
 test: $(READY)  ## run all tests and doctests, warnings are errors (ARGS="-k name": only some)
 	@$(BIN)/python -m pytest $(ARGS)
+
+agree: $(READY)  ## 2,000 random circuits against default.qubit, values and derivatives (about 5 minutes)
+	@QBIO_CIRCUITS=2000 $(BIN)/python -m pytest tests/qlayers/test_agreement.py
 
 lint: $(READY)  ## check format, style, types of the ground floor, and who imports whom
 	@$(BIN)/python -m ruff format --check .

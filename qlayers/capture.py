@@ -28,6 +28,9 @@ def capture(function: QuantumFunction, features: int) -> Circuit:
         ValueNeeded: the circuit depends on values, so that it has to be built anew at each call.
         UserError: it contains something that a layer cannot run.
     """
+    guessed, function.guessed = function.guessed, None
+    if guessed is not None and guessed.features == features:
+        return guessed  # captured a moment ago, to find out how many features it wants
     batches = (3, 2) if features not in (2, 3) else (5, 4)  # not to be taken for the features
     try:
         return _captured(function, features, batches=batches)
@@ -165,4 +168,5 @@ def _features_used(function: QuantumFunction, features: int) -> int | None:
         circuit = capture(function, features)
     except Exception:  # any failure means only that it does not take so many features
         return None
+    function.guessed = circuit
     return 1 + max((row[1] for row in circuit.nodes if row[0] == "input"), default=-1)

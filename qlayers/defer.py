@@ -14,7 +14,8 @@ def deferred(operations: Sequence, measurements: Sequence) -> tuple[list, dict, 
     """Operations without mid-circuit measurements, the wire that keeps each outcome, and the wires added.
 
     Args:
-        operations, measurements: of a PennyLane tape.
+        operations: of a PennyLane tape.
+        measurements: of the tape, which may look at outcomes.
     """
     import pennylane as qml
 
@@ -26,8 +27,8 @@ def deferred(operations: Sequence, measurements: Sequence) -> tuple[list, dict, 
         for i, op in enumerate(operations):
             if op.name == "PauliMeasure":
                 raise UserError(
-                    f"{op.name} on wires {list(op.wires)}: expected a measurement in the computational basis; "
-                    "rotate the wires and use qml.measure."
+                    f"{op.name} on wires {list(op.wires)}: expected a measurement in the computational "
+                    "basis; rotate the wires and use qml.measure."
                 )
             if _is_measurement(op):
                 found += _measured(op, operations[i + 1 :], measurements, kept_on, added, fresh)

@@ -21,7 +21,7 @@ Init = Callable[[Tensor], Any] | Mapping[str, Callable[[Tensor], Any] | Tensor]
 
 
 class QuantumLayer(nn.Module):
-    """Expectation values of a parametrised quantum circuit, with the signature of `pennylane.qnn.TorchLayer`.
+    """Measurements of a parametrised quantum circuit, with the signature of `pennylane.qnn.TorchLayer`.
 
     The circuit is captured once for each number of input features and runs as one op on the whole batch,
     exact and differentiable to any order with respect to inputs and weights. The layer has its own
@@ -34,7 +34,8 @@ class QuantumLayer(nn.Module):
 
     Args:
         circuit: a PennyLane QNode or quantum function with an argument `inputs` and one per weight, returning
-            `qml.expval(...)` or a list of them; or a `Circuit`.
+            a measurement (expval, var, probs, state, density_matrix, purity, vn_entropy, mutual_info) or a
+            list of them; or a `Circuit`.
         weight_shapes: weight name -> shape, an int n standing for (n,) and 1 for (). The names are the
             Parameters' and the keys of the state_dict. May be left out for a `Circuit`, which knows its
             weights.
@@ -45,8 +46,9 @@ class QuantumLayer(nn.Module):
         input_arg: the name of the data argument.
 
     Shape:
-        inputs (..., features), floating; the outputs have the inputs' dtype and shape (..., outputs), or
-        (...) if the function returns one bare expectation value.
+        inputs (..., features), floating. One bare measurement is returned as it is, (..., *shape): (...) for
+        an expectation value, (..., 2^k) for probabilities; a list of them flattened and side by side,
+        (..., outputs). The outputs have the inputs' dtype, or its complex one if a measurement is complex.
 
     Raises:
         UserError: the arguments do not fit, or the circuit cannot be run; the message names the gate, weight
@@ -137,13 +139,13 @@ class QuantumLayer(nn.Module):
         return found.circuit
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Expectation values (..., outputs), or (...) for one bare value, of inputs (..., features)."""
-        if inputs.ndim == 0 or not inputs.is_floating_point():
+        """The measurements of inputs (..., features), see the class for their shape."""
+        shape = inputs.shape
+        if not shape or not inputs.is_floating_point():
             raise UserError(
                 f"A QuantumLayer takes floating inputs of shape (..., features), not {inputs.dtype} of shape "
-                f"{tuple(inputs.shape)}; use inputs.float() or add a dimension."
+                f"{tuple(shape)}; use inputs.float() or add a dimension."
             )
-        shape = inputs.shape
         program = self._programs.get(shape[-1])
         if program is None:
             program = self._program(shape[-1])

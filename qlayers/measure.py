@@ -130,8 +130,8 @@ def _check_entries(kind: str, block: Block) -> None:
         error = float(np.abs(np.imag(entries)).max(initial=0.0))
     if not error <= 1e-6 * max(1.0, float(np.abs(entries).max(initial=0.0))):
         raise UserError(
-            f"{kind} of an observable on wires {list(block.wires)}: expected a Hermitian matrix, received one "
-            f"that differs from its conjugate transpose by {error:.3g}; use (A + A.conj().T) / 2."
+            f"{kind} of an observable on wires {list(block.wires)}: expected a Hermitian matrix, received "
+            f"one that differs from its conjugate transpose by {error:.3g}; use (A + A.conj().T) / 2."
         )
     if block.kind == "projector" and not np.isin(entries, (0, 1)).all():
         raise UserError(f"{kind} of a projector: expected bits 0 and 1, received {list(block.entries)}.")

@@ -20,8 +20,9 @@ from qlayers.measure import Block, Measurement, Term
 from qlayers.ops.entropy import entropy
 from qlayers.readout import as_complex, density_from_words, probabilities_from_words, words_of
 
-# Up to so many distinct words the Pauli path is taken, else a state; the larger the state, the more words pay
-MOST_WORDS = {"wires": 20, "below": 64, "from": 256}
+# Up to so many words the Pauli path is taken, else a state. A training step on probabilities of k wires costs
+# the same both ways at 256 words and 8 wires, and with more wires leaving the state where it is pays longer.
+MOST_WORDS = {"wires": 12, "below": 256, "from": 1024}
 
 Row = list[tuple[int, tuple]]  # a sum of coefficient * word, the coefficient being the number of a node
 
@@ -43,7 +44,7 @@ class Read(NamedTuple):
 def readings(
     measurements: Sequence[Measurement], wires: Sequence, nodes: Nodes
 ) -> tuple[list[Read], list[Row]] | None:
-    """The sums of Pauli words of all measurements, and what becomes of them; None if a state serves better."""
+    """The sums of Pauli words of all measurements, and their use; None if a state serves better."""
     parts = [_parts(measurement, tuple(wires)) for measurement in measurements]
     counts = [_count(m, some, nodes) for m, some in zip(measurements, parts, strict=True)]
     most = MOST_WORDS["below" if len(wires) < MOST_WORDS["wires"] else "from"]

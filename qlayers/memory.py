@@ -18,9 +18,9 @@ def check_memory(wires: int, states: int, dtype: torch.dtype, device: torch.devi
     available = _available(device)
     if available is not None and needed > available:
         raise UserError(
-            f"A circuit on {wires} wires: expected states that fit the memory, but {_size(needed)} are needed "
-            f"and {_size(available)} are available on {device}; use fewer wires, fewer samples at a time, or "
-            "float32."
+            f"A circuit on {wires} wires: expected states that fit the memory, but {_size(needed)} are "
+            f"needed and {_size(available)} are available on {device}; use fewer wires, fewer samples at a "
+            "time, or float32."
         )
 
 

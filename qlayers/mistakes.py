@@ -1,4 +1,4 @@
-"""PennyLane's complaints about an operation, told as ours: what was expected, what was received, what to do."""
+"""PennyLane's complaints about an operation in our words: expected, received, what to do."""
 
 import re
 from types import TracebackType
@@ -45,6 +45,8 @@ def _operation(error: Exception) -> str:
         if isinstance(maker, qml.operation.Operator):
             wires = local.get("wires")
             name = type(maker).__name__
-            return name if wires is None else f"{name} on wires {wires}"
+            if wires is None:
+                return name
+            return f"{name} on wires {list(wires) if hasattr(wires, '__iter__') else [wires]}"
         trace = trace.tb_next
     return "An operation"

@@ -53,17 +53,21 @@ class _Pass(torch.autograd.Function):
             shared, batched = angles(inputs, weights, tables.angles)
         if tables.matrix is not None:
             grad = grad @ tables.matrix.mT  # (b, T)
-        slopes = pauli_expval_vjp(shared, batched, tables.rotations, tables.words, tables.wires, grad)
+        vjp = pauli_expval_vjp
+        if not torch.is_grad_enabled() and eager.is_plain((shared, batched, grad)):
+            vjp = vjp.run_kernel
+        slopes = vjp(shared, batched, tables.rotations, tables.words, tables.wires, grad)
         _, of_inputs, *of_weights = ctx.needs_input_grad
-        found: list[Tensor | None] = [None, None, *(None,) * len(weights)]
+        found: list[Tensor | None] = [None, None, *[None] * len(weights)]
         if of_inputs:
             found[1] = scatter(slopes[BATCHED], inputs.shape[-1], *tables.finals[BATCHED])
-        if any(of_weights):
+        if True in of_weights:
             sizes = [weight.numel() for weight in weights]
             slope = scatter(slopes[SHARED], sum(sizes) + tables.constants, *tables.finals[SHARED])
             parts = (slope,) if slope.numel() == sizes[0] else slope.split([*sizes, tables.constants])
             for i, need in enumerate(of_weights):
-                found[2 + i] = parts[i].view_as(weights[i]) if need else None
+                if need:
+                    found[2 + i] = parts[i].view_as(weights[i])
         return tuple(found)
 
 

@@ -59,9 +59,8 @@ class Plan:
 
     Example:
         >>> from qlayers import Circuit
-        >>> circuit = Circuit.parse("H 0\nRY(x0) 0\nCNOT 0 1\nexpval Z(0)\nexpval X(1)")
-        >>> print(circuit.plan())
-        Plan: 2 wires, 1 rotation, 1 word, 1 output; 5 Clifford rotations absorbed
+        >>> print(Circuit.parse("RX(x0) 0\nRX(x1) 1\nCNOT 0 1\nexpval Z(0)\nexpval Z(1)").plan())
+        Plan: 2 wires, 2 rotations, 2 words, 2 outputs; 3 Clifford rotations absorbed
         >>> print(Circuit.parse("RX(x0) 0\nRX(x1) 1\nRX(-x0) 0\nRZ(x0) 1\nexpval Z(1)").plan())
         Plan: 1 wire, 1 rotation, 1 word, 1 output; 0 Clifford rotations absorbed
         4 rotations -> 1: outside the light cone 3, index space 2 -> 1 bits
@@ -191,9 +190,7 @@ def _weighed(plan: Plan, device: torch.device, dtype: torch.dtype) -> list[tuple
 class Lowered:
     """Gates as Pauli rotations, all Cliffords moved to the end; `pull` is what observables become."""
 
-    def __init__(
-        self, wires: Sequence, operations: Sequence[tuple], constant=lambda p: None
-    ):
+    def __init__(self, wires: Sequence, operations: Sequence[tuple], constant=lambda p: None):
         if len(wires) > MOST_WIRES:
             raise UserError(
                 f"A circuit may have up to {MOST_WIRES} wires, this one has {len(wires)}; cut it in parts."

@@ -50,6 +50,9 @@ class Captured:
         return cls(replace(circuit, features=features))
 
     def _add(self, device: torch.device, dtype: torch.dtype) -> PlanTables | StateTables:
+        if torch.is_inference_mode_enabled():  # the tables serve training, too
+            with torch.inference_mode(False):
+                return self._add(device, dtype)
         return self._tables.setdefault((device, dtype), self.plan.tables(device, dtype))
 
     def run(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:

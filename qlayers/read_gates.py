@@ -51,7 +51,7 @@ def labels(wires) -> tuple:
 
 
 def expand(op, touched: set) -> Iterator[Recorded]:
-    """The gates and blocks that make up `op`, in order; `touched` are the wires acted on before, and grows."""
+    """The gates and blocks that make up `op`, in order; `touched`, the wires acted on before, grows."""
     if op.name in NOTHING:
         return
     found = _block(op, touched) or _known(op) or _evolution(op)
@@ -112,8 +112,8 @@ def _decomposition(op) -> list:
     what = f"{op.name} on wires {list(op.wires)}"
     if isinstance(op, qml.operation.Channel):
         raise UserError(
-            f"{what}: expected a unitary operation, received a channel, and this layer simulates pure states; "
-            "remove it from the circuit."
+            f"{what}: expected a unitary operation, received a channel, and this layer simulates pure "
+            "states; remove it from the circuit."
         )
     try:
         with qml.QueuingManager.stop_recording():

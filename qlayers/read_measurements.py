@@ -32,14 +32,14 @@ def read(process, kept_on: dict) -> Measurement:
     name = type(process).__name__
     if name in FINITE:
         raise UserError(
-            f"The function returns {process!r}, which needs finite shots; this layer returns exact values, so "
-            "use qml.expval, qml.var or qml.probs here, and sample on a device."
+            f"The function returns {process!r}, which needs finite shots; this layer returns exact values, "
+            "so use qml.expval, qml.var or qml.probs here, and sample on a device."
         )
     reader = _READERS.get(name)
     if reader is None:
         raise UserError(
-            f"The function returns {process!r}; expected one of qml.expval, var, probs, state, density_matrix, "
-            "purity, vn_entropy and mutual_info."
+            f"The function returns {process!r}; expected one of qml.expval, var, probs, state, "
+            "density_matrix, purity, vn_entropy and mutual_info."
         )
     return reader(process, kept_on)
 
@@ -66,7 +66,7 @@ def _probs(process, kept_on: dict) -> Measurement:
 
 
 def _basis(observable) -> str | tuple[complex, ...]:
-    """The eigenbasis of an observable: letters where it is a Pauli word, else the unitary that leads to it."""
+    """The eigenbasis of an observable: letters of a Pauli word, else the unitary that leads to it."""
     import pennylane as qml
 
     sentence = observable.pauli_rep

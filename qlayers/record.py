@@ -8,6 +8,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,7 @@ class QuantumFunction:
         self, function: Callable, shapes: Mapping[str, tuple[int, ...]], *, input_arg: str = "inputs"
     ):
         self.function, self.shapes, self.input_arg = function, dict(shapes), input_arg
+        self.guessed: Any = None  # the circuit that `capture.guess_features` captured last
         self.qnode = function if hasattr(function, "device") and hasattr(function, "func") else None
         self._check_signature(inspect.signature(self.qnode.func if self.qnode else function).parameters)
         if self.qnode:

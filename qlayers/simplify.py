@@ -7,9 +7,8 @@ states that begin as |0...0>, and know angles only as expressions, so they hold 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from qlayers.expressions import Nodes
 from qlayers.frame import Frame, Word, quarters_of
 from qlayers.plan import Rotation
+from qlayers.spans import Basis, Coordinates, Span
 
 NEAR = 32  # rotations looked at one by one before the rest is looked at together
 # A sum of expressions costs some torch calls at each step, a further rotation about the same word some time
@@ -82,7 +82,7 @@ def light_cone(form: Form) -> int:
     words of later rotations generate. And P commutes with a product if it commutes with its factors, so a
     basis of at most 2n words stands for all of them.
     """
-    seen = _Basis()
+    seen = Basis()
     for word in form.words:
         if word.factor:
             seen.add(_packed(word.x, word.z))
@@ -102,7 +102,7 @@ def reach(form: Form) -> int:
     if a overlaps evenly with P's own x. So z counts only through its overlaps with a basis of the span; a
     word without any is 1 and its rotation a phase. At the end, a measured word is 0 if its x is outside.
     """
-    span = _Span()
+    span = Span()
     kept = []
     for number, turn in enumerate(form.turns):
         if len(span) == form.wires:
@@ -118,7 +118,7 @@ def reach(form: Form) -> int:
     return _keep(form, kept)
 
 
-def _seen_from(span: "_Span", word: Measured) -> Measured:
+def _seen_from(span: Span, word: Measured) -> Measured:
     if not word.factor or not span.holds(word.x):
         return Measured(0, 0, 0)
     z = span.shown(word.z)
@@ -181,14 +181,14 @@ def index_space(form: Form) -> None:
     so that these come to act on one bit. Measured words have to be as `reach` leaves them.
     """
     uses = Counter(turn.x for turn in form.turns)
-    span, basis = _Span(), []
+    span, basis = Span(), []
     for x, _ in uses.most_common():
         basis += [x] * span.add(x)
         if len(basis) == form.wires:
             return
     if form.wires == 1:
         return
-    coordinates = _Coordinates(sorted(basis))
+    coordinates = Coordinates(sorted(basis))
     turns = []
     for x, z, angle in form.turns:
         new = coordinates.of(x), coordinates.overlaps(z)
@@ -353,94 +353,3 @@ class _Sequence:
 
 def _packed(x: int, z: int) -> int:
     return x << 64 | z
-
-
-class _Basis:
-    """A basis over GF(2), by leading bit."""
-
-    def __init__(self):
-        self._members: dict[int, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def add(self, vector: int) -> None:
-        while vector:
-            lead = vector.bit_length()
-            if lead not in self._members:
-                self._members[lead] = vector
-                return
-            vector ^= self._members[lead]
-
-    def overlaps_oddly(self, mask: int) -> bool:
-        """Whether `mask` has an odd overlap with anything in the span."""
-        return any((mask & member).bit_count() & 1 for member in self._members.values())
-
-
-class _Span:
-    """A span of masks by its reduced basis: each member has a pivot, a bit that no other member has."""
-
-    def __init__(self):
-        self._members: dict[int, int] = {}  # pivot -> member
-        self._inside: set[int] = {0}  # masks known to be in the span
-        self._shown: dict[int, int] = {0: 0}  # what `shown` has found for this span
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def _rest(self, mask: int) -> int:
-        for pivot, member in self._members.items():
-            if mask & pivot:
-                mask ^= member
-        return mask
-
-    def holds(self, mask: int) -> bool:
-        return mask in self._inside or not self._rest(mask)
-
-    def add(self, mask: int) -> bool:
-        """Whether the mask was outside."""
-        if mask in self._inside:
-            return False
-        self._inside.add(mask)
-        mask = self._rest(mask)
-        if not mask:
-            return False
-        pivot = 1 << mask.bit_length() - 1
-        self._members = {p: m ^ mask if m & pivot else m for p, m in self._members.items()}
-        self._members[pivot] = mask
-        self._shown = {0: 0}
-        return True
-
-    def shown(self, z: int) -> int:
-        """A mask on the pivots alone that has the same overlap with every member as z, modulo 2."""
-        found = self._shown.get(z)
-        if found is None:
-            pairs = self._members.items()
-            found = self._shown[z] = sum(pivot for pivot, member in pairs if (z & member).bit_count() & 1)
-        return found
-
-
-class _Coordinates:
-    """Coordinates of masks in a basis: bit i belongs to basis[i]."""
-
-    def __init__(self, basis: Iterable[int]):
-        self._basis = tuple(basis)
-        self._members: list[tuple[int, int, int]] = []  # (leading bit, member, its coordinates)
-        for i, mask in enumerate(self._basis):
-            rest, of = self._reduced(mask, 1 << i)
-            self._members.append((1 << rest.bit_length() - 1, rest, of))
-        self.of, self.overlaps = cache(self._of), cache(self._overlaps)
-
-    def _reduced(self, mask: int, of: int) -> tuple[int, int]:
-        for lead, member, its in self._members:
-            if mask & lead:
-                mask, of = mask ^ member, of ^ its
-        return mask, of
-
-    def _of(self, mask: int) -> int:
-        """The coordinates of a mask in the span."""
-        return self._reduced(mask, 0)[1]
-
-    def _overlaps(self, z: int) -> int:
-        """Bit i is the parity of z & basis[i]."""
-        return sum(((z & b).bit_count() & 1) << i for i, b in enumerate(self._basis))

@@ -47,8 +47,8 @@ class Staged:
     """The stages of a circuit.
 
     Gates that permute basis states are gathered in an index table at the end of each run of gates, and change
-    the words of later rotations meanwhile; other gates stay rotations, Clifford gates such as a Hadamard among
-    them, since a state shows what they do.
+    the words of later rotations meanwhile; other gates stay rotations, also Clifford gates such as a
+    Hadamard, since a state shows what they do.
 
     Attributes:
         start: (places, numbers) of each state that is prepared; the other wires begin as |0>.

@@ -4,7 +4,7 @@
 |----------------|---------------------------------------------------|--------|
 | `numba`        | a sample in each lane of a vector                 | small states, many samples |
 | `numba-single` | one state at a time, amplitudes in the lanes      | large states, few samples |
-| `numba-gemm`   | states as rows of a matrix                        | many samples, deep circuits on few wires |
+| `numba-gemm`   | states as rows of a matrix                        | many samples, few wires, deep circuits |
 
 The last one runs all rotations after the last that has an angle of the samples as one 2^n x 2^n matrix. Its
 memory grows with the batch.

@@ -36,15 +36,35 @@ def entropy(rho: Tensor) -> Tensor:
 @op("qlayers::entropy_vjp")
 def entropy_vjp(rho: Tensor, grad: Tensor) -> Tensor:
     """The gradient of `entropy`: -grad (log rho + 1) on the support of rho, for `grad` (b,)."""
-    values, vectors = torch.linalg.eigh(_hermitian(rho))
+    values, vectors = _eigen(rho)
     slopes = _slope(values) * grad.unsqueeze(-1)
-    return _parts((vectors * slopes.unsqueeze(-2)) @ vectors.mH)
+    return _parts(_scaled(vectors, slopes.unsqueeze(-2)) @ _adjoint(vectors))
 
 
 def _hermitian(rho: Tensor) -> Tensor:
     """The Hermitian part of (b, 2, m, m), complex."""
-    matrix = torch.complex(*(part.contiguous() for part in rho.unbind(1)))
-    return (matrix + matrix.mH) / 2
+    re, im = rho.unbind(1)
+    return torch.complex((re + re.mT) / 2, (im - im.mT) / 2)
+
+
+def _eigen(rho: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, as the diagonal of V^dagger rho V, and eigenvectors.
+
+    torch.func fails to differentiate `eigh` twice if both of its results are used.
+    """
+    matrix = _hermitian(rho)
+    _, vectors = torch.linalg.eigh(matrix)
+    return torch.diagonal(_adjoint(vectors) @ matrix @ vectors, dim1=-2, dim2=-1).real, vectors
+
+
+def _adjoint(matrix: Tensor) -> Tensor:
+    # a conjugate that is only marked as one would be taken for the matrix itself in a compiled graph
+    return torch.complex(matrix.real.mT.contiguous(), -matrix.imag.mT)
+
+
+def _scaled(matrix: Tensor, factors: Tensor) -> Tensor:
+    """A complex matrix times real factors, whose gradients thereby stay real under every transform."""
+    return torch.complex(matrix.real * factors, matrix.imag * factors)
 
 
 def _parts(matrix: Tensor) -> Tensor:
@@ -63,7 +83,7 @@ def _slope(values: Tensor) -> Tensor:
 
 
 def _differences(values: Tensor) -> Tensor:
-    """(b, m, m): divided differences of -(log a + 1) for each pair of eigenvalues, 0 beside an eigenvalue 0."""
+    """Divided differences of -(log a + 1) for each pair of eigenvalues, 0 beside an eigenvalue 0."""
     a, b = values.unsqueeze(-1), values.unsqueeze(-2)
     positive = (a > _least(values)) & (b > _least(values))
     a, b = torch.where(positive, a, 1.0), torch.where(positive, b, 1.0)
@@ -93,10 +113,9 @@ def _(saved, needs, grad):
 def _(saved, needs, along):
     # Daleckii and Krein: d f(rho)[E] = V (D * V^dagger E V) V^dagger with the divided differences D of f
     rho, grad = saved
-    values, vectors = torch.linalg.eigh(_hermitian(rho))
-    change = _hermitian(along)
-    turned = vectors.mH @ change @ vectors
-    of_rho = vectors @ (_differences(values) * turned) @ vectors.mH
+    values, vectors = _eigen(rho)
+    turned = _adjoint(vectors) @ _hermitian(along) @ vectors
+    of_rho = vectors @ _scaled(turned, _differences(values)) @ _adjoint(vectors)
     of_grad = (_slope(values) * torch.diagonal(turned, dim1=-2, dim2=-1).real).sum(-1)
     return _parts(of_rho) * grad[:, None, None, None], of_grad
 
@@ -128,9 +147,10 @@ def _(rho, grad):
 def _samples():
     generator = torch.Generator().manual_seed(0)
     for batch, size in ((2, 2), (1, 3)):
-        root = torch.randn(batch, size, size, generator=generator, dtype=torch.complex128)
-        matrix = root @ root.mH + 0.2 * torch.eye(size)
-        yield _parts(matrix / torch.diagonal(matrix, dim1=-2, dim2=-1).sum(-1).real[:, None, None])
+        root = torch.randn(batch, 2, size, size, generator=generator, dtype=torch.float64)
+        re, im = root.unbind(1)
+        rho = torch.stack([re @ re.mT + im @ im.mT + torch.eye(size), im @ re.mT - re @ im.mT], 1)
+        yield rho / torch.diagonal(rho[:, 0], dim1=-2, dim2=-1).sum(-1)[:, None, None, None]
 
 
 @entropy.samples(batch_axes={"rho": 0})

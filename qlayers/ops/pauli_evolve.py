@@ -30,14 +30,14 @@ def pauli_evolve(state: Tensor, shared: Tensor, batched: Tensor, rotations: Tens
         (b, 2, 2^n) real and imaginary parts.
 
     Example:
-        One wire, RX(pi) on |0>, which is -i|1>:
+        One wire, RX(pi) on |0>, and the probabilities after it:
 
         >>> import torch
         >>> from qlayers.ops import pauli_evolve
         >>> none, angle = torch.zeros(0, 2, 2), torch.tensor([[torch.pi]])
-        >>> pauli_evolve(none, none.new_zeros(0), angle, torch.tensor([[1, 0, 1, 0]]), 1).round()
-        tensor([[[-0.,  0.],
-                 [ 0., -1.]]])
+        >>> state = pauli_evolve(none, none.new_zeros(0), angle, torch.tensor([[1, 0, 1, 0]]), 1)
+        >>> state.square().sum(1).round()
+        tensor([[0., 1.]])
     """
     angles = _angles(shared, batched, rotations)
     re, im = _evolved(*_initial(state, angles, wires), angles, rotations)

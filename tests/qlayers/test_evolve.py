@@ -33,10 +33,11 @@ def arguments(wires, batch, states, count, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.usefixtures("poisoned_memory")
-def test_kernel_is_the_reference(shape, dtype):
+def test_kernel_is_the_reference(shape, dtype, request):
     args = arguments(*shape, dtype)
     grad = torch.randn(shape[1], 2, 2 ** shape[0], dtype=dtype)
+    pauli_evolve_vjp(*args, grad)  # Numba must see NumPy's own `empty` when it compiles
+    request.getfixturevalue("poisoned_memory")
     found = []
     for provider in ("numba", "reference"):
         with shared.prefer(provider), finest_grain():

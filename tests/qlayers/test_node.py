@@ -162,3 +162,16 @@ def test_compiled_backward(layer):
         layer(x).sin().sum().backward()
     received = [torch.zeros_like(t) if t.grad is None else t.grad for t in wanted]
     torch.testing.assert_close(received, list(derivatives(layer, x)))
+
+
+@pytest.mark.parametrize("name", ["in order", "sums"])
+def test_first_use_in_inference_mode(name):
+    layer = layer_of(name)
+    x = inputs_for(layer)
+    layer._programs.clear()
+    with torch.inference_mode():
+        out = layer(x)
+    assert out.is_inference()
+    received = layer(x)
+    torch.testing.assert_close(received, out.clone())
+    received.sum().backward()

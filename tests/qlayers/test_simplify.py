@@ -182,6 +182,23 @@ def test_constants_that_become_clifford_are_absorbed():
     assert_close(values(found, [0.7, 1.1]), before)
 
 
+@pytest.mark.parametrize("second", [X, Y])
+@pytest.mark.parametrize("first", [1, -1])
+def test_absorbed_constants_change_later_ones(first, second):
+    # one of the signs turns the second word into the negative of another, whose angle then counts negative
+    t = math.pi / 4
+    turns = [
+        turn(X, A),
+        turn(Y, B),
+        *[turn(Z, None, offset=first * t)] * 2,
+        *[turn(second, None, offset=t)] * 2,
+    ]
+    found = form(1, turns, X, Y, Z)
+    before = values(found, [0.7, 1.1])
+    assert merge(found) == 4
+    assert_close(values(found, [0.7, 1.1]), before)
+
+
 def test_index_space_of_a_chain():
     # words X X on neighbours, as RZZ after Hadamards, span one dimension less: each comes to flip one bit
     wires = 5

@@ -265,7 +265,7 @@ def test_basis_embedding_of_inputs():
 
     layer = QuantumLayer(function, {}, features=2)
     assert_close(layer(torch.tensor([[1.0, 0.0], [0.0, 1.0]])), torch.tensor([[0.0, 0, 0, 1], [0, 1, 0, 0]]))
-    with pytest.raises(UserError, match="BasisState.*expected bits"):
+    with pytest.raises(UserError, match=r"BasisEmbedding on wires \[0, 1\]: expected bits"):
         layer(torch.tensor([[0.5, 0.0]]))
 
 
@@ -283,7 +283,7 @@ MISTAKES = {
     "StatePrep on wires \\[1\\]: expected a state of norm 1, received one of norm 1.41": lambda x: (
         qml.StatePrep(np.array([1, 1]), wires=1)
     ),
-    "AmplitudeEmbedding on wires 1: expected a state of norm 1": lambda x: qml.AmplitudeEmbedding(
+    "AmplitudeEmbedding on wires \\[1\\]: expected a state of norm 1": lambda x: qml.AmplitudeEmbedding(
         np.array([1, 1]), wires=1
     ),
     "BasisState on wires .*: expected bits 0 and 1": lambda x: qml.BasisState(np.array([2]), wires=[1]),

@@ -1,4 +1,4 @@
-"""States by lanes: the passes of `evolve_passes.py` between loading initial states into a block and storing the last.
+"""States by lanes: initial states are loaded into a block, passed through, and stored.
 
 A block is `[amplitude][re, im][lane]`, a tensor is `[sample][re, im][amplitude]`; a few amplitudes of one
 sample are moved at a time, so that both sides use whole cache lines.

@@ -1,8 +1,8 @@
 """Passes over a block of states of many samples, one sample per SIMD lane.
 
-The states of a block are an array of vectors `[amplitude][re, im]`, the samples innermost: every rotation on
-every wire is then a straight vector loop, angles of samples included. Rotations that act inside the same pairs
-of amplitudes make one pass as an SU(2) matrix, see `schedule.py`.
+The states of a block are an array of vectors `[amplitude][re, im]`, the samples innermost: every rotation
+on every wire is then a straight vector loop, angles of samples included. Rotations that act inside the same
+pairs of amplitudes make one pass as an SU(2) matrix, see `schedule.py`.
 """
 
 from typing import NamedTuple

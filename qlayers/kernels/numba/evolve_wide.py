@@ -72,7 +72,7 @@ def apply_rotation(start, stop, psi, rows, x, z, power, c, s):
 def undo_rotation(start, stop, psi, co, rows, chunk, x, z, power, c, s, parts):
     """Undo a rotation on state and costate, in chunks of rows.
 
-    `parts[k]` becomes Im <co|P|psi> / 2 as it was before, over the rows of chunk k and those paired with them.
+    `parts[k]` becomes Im <co|P|psi> / 2 as it was before, over the rows of chunk k and their partners.
     """
     align_stack()
     lanes = psi.size // (2 * rows)
