@@ -1,10 +1,10 @@
 """Which engine the circuit op takes: a cost model in vector operations, forward and backward together.
 
-| provider       | holds                                             | is for |
-|----------------|---------------------------------------------------|--------|
-| `numba`        | a sample in each lane of a vector                 | small states, many samples |
-| `numba-single` | one state at a time, amplitudes in the lanes      | large states, few samples |
-| `numba-gemm`   | states as rows of a matrix                        | many samples, few wires, deep circuits |
+| provider       | holds                                        | is for |
+|----------------|----------------------------------------------|--------|
+| `numba`        | a sample in each lane of a vector            | small states, many samples |
+| `numba-single` | one state at a time, amplitudes in the lanes | large states, few samples |
+| `numba-gemm`   | states as rows of a matrix                   | many samples, few wires, deep circuits |
 
 The last one runs all rotations after the last that has an angle of the samples as one 2^n x 2^n matrix. Its
 memory grows with the batch.
@@ -38,10 +38,15 @@ class Shape(NamedTuple):
 _shapes: dict[int, tuple] = {}
 
 
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; those of inference mode do not count it."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
 def shape_of(rotations: Tensor) -> Shape:
     """The shape of a table of rotations, known again by its tensor while that lives and does not change."""
     entry = _shapes.get(id(rotations))
-    if entry and entry[0]() is rotations and entry[1] == rotations._version:
+    if entry and entry[0]() is rotations and entry[1] == version_of(rotations):
         return entry[2]
     rows = rotations.tolist()
     tail = next((i for i, row in enumerate(reversed(rows)) if row[2]), len(rows))
@@ -50,7 +55,7 @@ def shape_of(rotations: Tensor) -> Shape:
     shape = Shape(turns, len(rows) - turns, end_turns, tail - end_turns, tail)
     if len(_shapes) >= 1024:
         _shapes.clear()
-    _shapes[id(rotations)] = weakref.ref(rotations), rotations._version, shape
+    _shapes[id(rotations)] = weakref.ref(rotations), version_of(rotations), shape
     return shape
 
 
@@ -102,3 +107,18 @@ def _costlier(own: float, other: float) -> str | None:
     if own < other:
         return None
     return f"takes about {own:.2g} vector operations, a sample for each lane {other:.2g}"
+
+
+_AGAINST = {"numba-gemm": against_gemm, "numba-single": against_single}
+_latest: tuple = (None, 0, 0, 0, 0, {})
+
+
+def against(provider: str, batched: Tensor, rotations: Tensor, wires: int) -> str | None:
+    """Why not this engine, or None; the answers to the latest question are kept, since they come in rows."""
+    global _latest
+    batch, size, version = batched.shape[0], batched.element_size(), version_of(rotations)
+    latest = _latest
+    if latest[0] is not rotations or latest[1:5] != (batch, size, version, wires):
+        reasons = {name: rule(batched, rotations, wires) for name, rule in _AGAINST.items()}
+        latest = _latest = (rotations, batch, size, version, wires, reasons)
+    return latest[5].get(provider)

@@ -244,22 +244,18 @@ def _refuse(rotations: Tensor, words: Tensor, wires: int) -> str | None:
 for _op in (pauli_expval, pauli_expval_vjp):
     _op.autocast(cpu=torch.float32, cuda=torch.float32)
 
-# engine: its module, priority, and why not here
-_ENGINES = {
-    "numba-gemm": ("gemm", 20, engines.against_gemm),
-    "numba-single": ("single", 10, engines.against_single),
-    "numba": ("pauli_expval", 0, None),
-}
+# engine: its module and priority
+_ENGINES = {"numba-gemm": ("gemm", 20), "numba-single": ("single", 10), "numba": ("pauli_expval", 0)}
 
 
 def _add_engine(operation: Op, function: str, provider: str) -> None:
-    module, priority, against = _ENGINES[provider]
+    module, priority = _ENGINES[provider]
 
     def when(shared, batched, rotations, words, wires, *grad):
-        refused = _refuse(rotations, words, wires)
-        if refused or against is None or provider in preference(operation):
-            return refused
-        return against(batched, rotations, wires)
+        costs = priority and engines.against(provider, batched, rotations, wires)
+        if costs and provider not in preference(operation):
+            return costs
+        return _refuse(rotations, words, wires)
 
     operation.kernel(
         provider,

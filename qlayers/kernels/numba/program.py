@@ -43,7 +43,7 @@ class Schedule(NamedTuple):
     """A program and what the host must know about it.
 
     `code`: the program in one array, see `packed`; `uniform`: no turn has angles of samples;
-    `tables`: how many diagonal passes have shared angles.
+    `tables`: how many diagonal passes have shared angles, `tabled_turns`: how many turns these have.
     """
 
     program: Program
@@ -52,6 +52,7 @@ class Schedule(NamedTuple):
     batched_angles: int
     uniform: bool
     tables: int
+    tabled_turns: int
 
 
 class _Turn(NamedTuple):
@@ -113,8 +114,10 @@ def schedule(rotations: bytes, words: bytes, wires: int, lane_bits: int) -> Sche
         _array(turns, 5),
         _array([change.word(x, z) for x, z in observed.tolist()], 3),
     )
-    tables = sum(kind == DIAGONAL and first < middle for kind, first, middle, _ in passes)
-    return Schedule(program, packed(program), *columns, all(turn.source == 0 for turn in turns), tables)
+    tabled = [middle - first for kind, first, middle, _ in passes if kind == DIAGONAL and first < middle]
+    return Schedule(
+        program, packed(program), *columns, all(turn.source == 0 for turn in turns), len(tabled), sum(tabled)
+    )
 
 
 def _numbers(passes: Sequence[tuple[int, int, int, int]]) -> list[int]:
