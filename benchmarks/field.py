@@ -69,6 +69,9 @@ CASES = (
 SHORT = "not run, to keep the benchmark short"
 ABSENT = {
     ("default.qubit", "tfim:20,10,1"): "more than 12 GB",
+    ("default.qubit", "ansatz:12,100,16"): SHORT,
+    ("lightning.qubit", "ansatz:12,100,16"): SHORT,
+    ("deepquantum", "ansatz:12,100,16"): SHORT,
     ("deepquantum", "tfim:20,10,1"): SHORT,
     ("pyqtorch", "tfim:20,10,1"): SHORT,
     ("default.qubit", "strong:24,4,1:forward"): "no step within 4 minutes",

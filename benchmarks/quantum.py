@@ -38,7 +38,8 @@ NOTES = (
     "TensorCircuit-NG, JAX alone: one jitted function of JAX arrays that returns values and gradients, with "
     "`vmap` over the batch, and with `scan` where all layers are equal; there is no conversion from or to "
     "PyTorch. Its own PyTorch layer has a row of its own.",
-    "Useful operations: what the op declares as its cost for the simplified circuit, forward and backward.",
+    "Useful operations: counted on the simplified circuit, forward once and backward once "
+    "(benchmarks/workers/operations.py).",
 )
 
 

@@ -63,26 +63,27 @@ def work_for(program, half, low_bits, angles, columns, like, backward):
     chunk, both = min(half, CHUNK), 2 * half if backward else 0
     most = max(turns, len(program.words))
     own, common = (columns, angles) if backward else (0, 0)
-    ends = np.cumsum(
-        np.array(
-            [
-                2 * half,
-                both,
-                chunk,
-                most,
-                2 * turns,
-                2 * turns,
-                turns,
-                1 << low_bits,
-                steps,
-                steps,
-                4,
-                own,
-                common,
-                3,
-            ]
-        )
+    sizes = (
+        2 * half,
+        both,
+        chunk,
+        most,
+        2 * turns,
+        2 * turns,
+        turns,
+        1 << low_bits,
+        steps,
+        steps,
+        4,
+        own,
+        common,
+        3,
     )
+    ends = np.empty(len(sizes), np.int64)
+    end = 0
+    for i, size in enumerate(sizes):
+        end += size
+        ends[i] = end
     rows = aligned(ends[-1], lanes, like)  # one allocation for all rows, as it takes its time
     ends *= lanes
     floats, counts = np.zeros((3, columns * width)), np.empty(columns * width, np.int64)

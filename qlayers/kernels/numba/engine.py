@@ -145,8 +145,8 @@ def backward_passes(program, half, low_bits, shared, work):
             if first < last:
                 diagonal_slopes(program, half, low_bits, first, last, scale, work)
             scale = grown(work, middle if len(shared.tables) else first, last, scale)
-            diagonal_pass(program, p, half, low_bits, shared, work, state, scale, 1)
-            diagonal_pass(program, p, half, low_bits, shared, work, costate, scale, 1)
+            for array in (state, costate):
+                diagonal_pass(program, p, half, low_bits, shared, work, array, scale, 1)
             scale = one
             continue
         if kind == LANE:

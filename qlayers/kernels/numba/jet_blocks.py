@@ -1,4 +1,4 @@
-"""The jet kernel: `lanes.py`'s sweep over blocks of samples, with jets for numbers.
+"""The jet kernel: the sweep of `evolve_passes.py` over blocks of samples, with jets for numbers.
 
 A block's state is an array of vectors `[amplitude][row of the jet][re, im]`, one sample per lane. A pass is
 the product of its matrix and the state in the arithmetic of jets, in place, from the fullest subset of the

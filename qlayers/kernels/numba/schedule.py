@@ -65,7 +65,7 @@ class Group:
 
 
 class Passes(NamedTuple):
-    """The passes as flat arrays, as `lanes.py` reads them."""
+    """The passes as flat arrays, as `evolve_passes.py` reads them."""
 
     passes: np.ndarray  # (G, 9) int64: m, cosets, offset of coset 1, bounds of low, of high table, of steps
     steps: np.ndarray  # (K, 6) int64: source, column, letter, sign in coset 0, sign in coset 1, z
