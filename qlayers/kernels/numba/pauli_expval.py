@@ -14,7 +14,7 @@ from qlayers.ops.engines import version_of
 from shared.simd import lanes_of
 from shared.threads import parallel
 
-_GRAIN = 150_000  # vector operations that make a thread worth its hand-off: about 0.05 ms
+_GRAIN = 400_000  # vector operations that make a thread worth its hand-off: about 0.15 ms
 _MOST_GROUPS = 32  # parts of the batch, in which gradients are summed
 _MOST_TABLE_BYTES = 2**25  # memory for the tables of diagonal passes
 _LEAST_SPARED = 4096  # vector operations that make tables worth while
