@@ -46,7 +46,7 @@ try:
     _included = torch._C._dispatch_tls_local_include_set
     _excluded = torch._C._dispatch_tls_is_dispatch_key_excluded
     _function_modes = torch._C._len_torch_function_stack
-    _profiling = torch.autograd._profiler_enabled
+    _profiling = torch.autograd._profiler_enabled  # pyright: ignore[reportPrivateImportUsage]
     _any_requires_grad = torch._C._any_requires_grad
     AVAILABLE = True
 except (AttributeError, TypeError):
