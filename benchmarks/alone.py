@@ -12,7 +12,12 @@ from field import OURS
 from systems import Process
 
 THREADS = 2
-STARTS = (Case("strong", 4, 2, 32), Case("tfim", 18, 1, 1), Case("strong", 4, 2, 32, forward=True))
+STARTS = (  # together they reach every kernel of first order
+    Case("strong", 4, 2, 32),
+    Case("tfim", 18, 1, 1),
+    Case("strong", 4, 2, 32, forward=True),
+    Case("strong", 8, 2, 64),
+)
 NEW = Case("strong", 8, 3, 64)  # a structure that the process has not seen
 MEMORY = (Case("strong", 14, 50, 4096), Case("strong", 14, 50, 512), Case("strong", 14, 500, 512))
 MEMORY_QUICK = (Case("strong", 14, 50, 64), Case("strong", 14, 500, 64))

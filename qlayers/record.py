@@ -117,7 +117,8 @@ class QuantumFunction:
         found.measurements = [read(process, kept_on) for process in processes]
         if all(measurement.kind != "state" for measurement in found.measurements):
             found.operations = [o for o in found.operations if o.gate != "GlobalPhase"]  # nothing shows it
-        found.wires = self._wires(found, [label(wire) for wire in added])
+        named = [label(wire) for op in operations for wire in op.wires]
+        found.wires = self._wires(found, named, [label(wire) for wire in added])
         return found
 
     def _tape(self, arguments: dict[str, Tensor]):
@@ -146,12 +147,16 @@ class QuantumFunction:
     def _plain(self) -> Callable:
         return self.qnode.func if self.qnode else self.function
 
-    def _wires(self, found: Recording, added: list) -> tuple:
-        """All wires in order, those added at the end; a measurement of all wires gets the others by name."""
-        used = dict.fromkeys(wire for operation in found.operations for wire in operation.wires)
+    def _wires(self, found: Recording, named: list, added: list) -> tuple:
+        """All wires in order, those added at the end; a measurement of all wires gets the others by name.
+
+        It measures those that operations without effect name, too (`named`: of all operations).
+        """
+        whole = any(m.kind in ("probs", "state") and not m.wires for m in found.measurements)
+        recorded = [wire for operation in found.operations for wire in operation.wires]
+        used = dict.fromkeys(named if whole else recorded)
         used.update(dict.fromkeys(wire for measurement in found.measurements for wire in measurement.used))
         own = [wire for wire in used if wire not in added]
-        whole = any(m.kind in ("probs", "state") and not m.wires for m in found.measurements)
         if self.device_wires:
             own = self.device_wires if whole else [wire for wire in self.device_wires if wire in used]
         elif all(isinstance(wire, int) for wire in own) and (not whole or max(own, default=-1) < len(own)):

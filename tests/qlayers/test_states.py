@@ -330,3 +330,17 @@ def test_a_state_after_a_measurement_is_refused():
 
     with pytest.raises(UserError, match="density_matrix"):
         QuantumLayer(function, {})
+
+
+@pytest.mark.parametrize("idle", [qml.Identity, lambda wires: qml.GlobalPhase(0.3, wires=wires)])
+def test_states_span_wires_without_effect(idle):
+    def circuit(inputs, w):
+        qml.RX(inputs[..., 0], 0)
+        qml.RY(w, 1)
+        idle(wires=2)
+        return qml.state()
+
+    x, w = torch.tensor([[0.3], [1.1]], dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)
+    layer = QuantumLayer(circuit, {"w": ()}, {"w": w}).double()
+    node = qml.QNode(circuit, qml.device("default.qubit"), interface="torch")
+    torch.testing.assert_close(layer(x), node(inputs=x, w=w))
