@@ -11,15 +11,12 @@ from qlayers.kernels.numba.evolve_lanes import backward_blocks, forward_blocks
 from qlayers.kernels.numba.evolve_passes import Angles
 from qlayers.kernels.numba.evolve_wide import apply_rotation, undo_rotation
 from qlayers.kernels.numba.schedule import (
-    _LOW_BITS,
     Passes,
     Rotation,
     _check_tables,
     _grouped,
     _joined_diagonals,
-    _span,
-    _step,
-    _walk,
+    _laid_out,
 )
 from shared.simd import lanes_of
 from shared.threads import parallel
@@ -117,29 +114,10 @@ def evolution(rotations: bytes, wires: int) -> Evolution:
     columns = [1 + max((row[3] for row in rows if row[2] == source), default=-1) for source in (0, 1)]
     # a word without letters turns the phase of all amplitudes: a diagonal turn like any other
     groups = _joined_diagonals(_grouped(Rotation(*row) for row in rows))
-    return Evolution(_laid_out(groups, wires), np.array(terms, np.int64).reshape(-1, 5), *columns)
-
-
-def _laid_out(groups: list, wires: int) -> Passes:
-    """As in `schedule.py`, but for a state that may have any amplitude from the start."""
-    everywhere = [1 << bit for bit in range(wires)]
-    passes, steps, tables, position = [], [], [np.zeros(0, np.int64)], 0
-    for group in groups:
-        basis, offset = _walk(everywhere, group.frame)
-        low, high = _span(basis[:_LOW_BITS]), _span(basis[_LOW_BITS:])
-        middle, end = position + len(low), position + len(low) + len(high)
-        bounds = (position, middle, middle, end, len(steps), len(steps) + len(group.rotations))
-        passes.append((group.frame.m, 1 if offset is None else 2, offset or 0, *bounds))
-        steps += [_step(rotation, group.frame) for rotation in group.rotations]
-        tables += [low, high]
-        position = end
-    return Passes(
-        np.array(passes, np.int64).reshape(-1, 9),
-        np.array(steps, np.int64).reshape(-1, 6),
-        np.concatenate(tables),
-        np.zeros((0, 3), np.int64),
-        np.zeros((0, 1), np.int8),
-    )
+    everywhere = [1 << bit for bit in range(wires)]  # an initial state may have any amplitude
+    nothing = np.zeros((0, 3), np.int64), np.zeros((0, 1), np.int8)
+    passes = Passes(*_laid_out(groups, everywhere), *nothing)
+    return Evolution(passes, np.array(terms, np.int64).reshape(-1, 5), *columns)
 
 
 def _grain(plan: Evolution, operations: int, wires: int, lanes: int) -> int:

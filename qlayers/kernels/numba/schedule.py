@@ -98,12 +98,17 @@ def schedule(rotations: bytes, words: bytes, wires: int) -> Schedule:
     return Schedule(Passes(*_laid_out(groups), *_observables(observed, wires)), *columns)
 
 
-def _laid_out(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The arrays `passes`, `steps` and `tables`, with the support that each pass finds and leaves."""
+def _laid_out(
+    groups: Sequence[Group], support: Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The arrays `passes`, `steps` and `tables`, with the support that each pass finds and leaves.
+
+    `support` is a basis of the indices that are non-zero at the start: none but 0, for |0...0>.
+    """
     passes: list[tuple[int, ...]] = []
     steps: list[tuple[int, ...]] = []
     tables = [np.zeros(0, np.int64)]
-    position, support = 0, []  # where the next table starts; basis of the indices that are non-zero so far
+    position, support = 0, list(support)  # where the next table starts; what is non-zero so far
     for group in groups:
         if group.frame.m:
             support = _echelon([*support, group.frame.m])
