@@ -111,7 +111,12 @@ class PlanTables:
         if any(read.kind != "expval" for read in plan.reads):
             self.results = Results(plan.reads, device, dtype)
         self.constants = len(plan.schedule.constants)
-        self.affine = not plan.schedule.steps and not plan.weighed  # see `qlayers.node`
+        # the rest serves `qlayers.node`
+        self.circuit = self.rotations, self.words, self.wires
+        self.affine = not plan.schedule.steps and not plan.weighed
+        untouched = not self.constants and all(part is None for final in self.finals for part in final)
+        self.direct = self.affine and untouched and len(plan.schedule.weights) == 1
+        self.launches: dict[tuple, Any] = {}
 
     def run(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """(b, outputs) from inputs (b, features) and the schedule's weights, all in the tables' dtype."""

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shared as floor
-from qlayers.kernels.numba import pauli_expval as host
+from qlayers.kernels.numba import launch as host
 from qlayers.kernels.numba.angles import full_half, half_angles
-from qlayers.kernels.numba.program import CORNERS, DIAGONAL, LANE, schedule
+from qlayers.kernels.numba.program import CORNERS, CROSSED, DIAGONAL, LANE, schedule
 from qlayers.kernels.numba.schedule import Rotation
 from qlayers.ops import pauli_expval, pauli_expval_vjp
 from shared.threads import finest_grain
@@ -76,6 +76,32 @@ def test_many_tables_are_not_made(engine, monkeypatch):
     check(tables(8, 50, 9, own=False), 18, torch.float64)
 
 
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_states_that_forward_keeps_serve_backward_any_number_of_times(single, own, monkeypatch):
+    circuit = tables(8, 60, 4, own=own)
+    shared, batched, grad = (torch.randn(size) for size in (5, (37, 5), (37, 6)))
+    launch = host.launch_of(shared, batched, *circuit, single=single)
+    values, kept = launch.forward(shared, batched, keep=True)
+    plain, nothing = launch.forward(shared, batched)
+    assert nothing is None
+    assert torch.equal(values, plain)
+    wanted = launch.backward(shared, batched, grad)
+    with finest_grain():
+        monkeypatch.setattr(host, "_GRAIN", 1)
+        threaded = launch.backward(shared, batched, grad, kept)
+    for found in (launch.backward(shared, batched, grad, kept), threaded):
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_what_is_kept_is_bounded():
+    circuit = tables(8, 10, 4)
+    launch = host.Launch(*circuit, angles=5, batch=10**6, columns=5, dtype=torch.float32, single=False)
+    assert launch.keeps == 0
+    launch = host.Launch(*circuit, angles=5, batch=100, columns=5, dtype=torch.float32, single=False)
+    assert 0 < launch.keeps <= host._MOST_KEPT_BYTES
+
+
 def test_large_angles(engine):
     check(tables(7, 30, 11), 17, torch.float64, spread=300.0)
 
@@ -128,7 +154,9 @@ def test_programs_hold_every_rotation_in_an_allowed_order(wires, count, seed, lo
     for kind, first, _, last, _ in program.passes.tolist():
         masks = program.turns[first:last, 0].tolist()
         assert all((mask == 0) == (kind == DIAGONAL) for mask in masks)
-        assert kind == DIAGONAL or len(masks) == max(1, kind - CORNERS + 1)
+        crossed = any(mask & (1 << low_bits) - 1 for mask in masks)
+        assert kind < CORNERS or kind == (CROSSED if crossed else CORNERS) + len(masks) - 1
+        assert kind != LANE or len(masks) == 1
         assert kind != LANE or masks[0] >> low_bits == 0
         rows_of = {0}
         for mask in masks if kind >= CORNERS else ():
@@ -140,7 +168,7 @@ def test_half_angles():
     angles = np.concatenate([np.linspace(-20, 20, 4001), [0.0, 1e4, -1e6, np.pi, -np.pi / 2]])
     cosines, sines = np.empty(len(angles)), np.empty(len(angles))
     counts = np.empty(len(angles), np.int64)
-    half_angles.py_func(angles, cosines, sines, counts)
+    half_angles.py_func(angles, len(angles), cosines, sines, counts)
     assert np.abs(sines / cosines).max() <= 1 + 1e-12
     for angle, *parts in zip(angles, cosines, sines, counts, strict=True):
         found = full_half.py_func(*parts)

@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 
+import shared
 from qlayers import Circuit, QuantumLayer
 from shared import eager
 
@@ -175,3 +176,20 @@ def test_first_use_in_inference_mode(name):
     received = layer(x)
     torch.testing.assert_close(received, out.clone())
     received.sum().backward()
+
+
+def test_what_one_engine_kept_is_not_given_to_another():
+    circuit = Circuit.parse(
+        "weights w(8)\n"
+        + "".join(f"RX(x{i}) {i}\nRY(w[{i}]) {i}\n" for i in range(8))
+        + "CNOT 0 7\nexpval X(7)"
+    )
+    layer = QuantumLayer(circuit)
+    x = torch.randn(20, 8, requires_grad=True)
+    wanted = torch.autograd.grad(layer(x).sum(), (x, layer.w))
+    with shared.prefer("numba"):
+        out = layer(x).sum()
+    with shared.prefer("numba-single"):
+        found = torch.autograd.grad(out, (x, layer.w))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b)

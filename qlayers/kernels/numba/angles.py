@@ -15,21 +15,21 @@ _INVERSE = 1 / math.pi
 
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def half_angles(angles, cosines, sines, counts):
-    """cos(b/2), sin(b/2) and k mod 4 for each angle = b + k pi with |b| <= pi/2, in double precision.
+def half_angles(angles, count, cosines, sines, counts):
+    """cos(b/2), sin(b/2) and k mod 4 of `count` angles = b + k pi with |b| <= pi/2, in double precision.
 
     A loop without calls, that LLVM turns into vector code.
     """
-    for i in range(len(angles)):
+    for i in range(count):
         angle = 1.0 * angles[i]
-        count = math.floor(angle * _INVERSE + 0.5)
-        x = 0.5 * (((angle - count * _A) - count * _B) - count * _C)
+        turns = math.floor(angle * _INVERSE + 0.5)
+        x = 0.5 * (((angle - turns * _A) - turns * _B) - turns * _C)
         y = x * x
         sines[i] = x * (_S0 + y * (_S1 + y * (_S2 + y * (_S3 + y * (_S4 + y * (_S5 + y * (_S6 + y * _S7)))))))
         cosines[i] = _C0 + y * (
             _C1 + y * (_C2 + y * (_C3 + y * (_C4 + y * (_C5 + y * (_C6 + y * (_C7 + y * _C8))))))
         )
-        counts[i] = int(count - 4.0 * math.floor(0.25 * count))
+        counts[i] = int(turns - 4.0 * math.floor(0.25 * turns))
 
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)

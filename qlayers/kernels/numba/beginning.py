@@ -2,28 +2,31 @@
 
 from numba import njit
 
+from qlayers.kernels.numba.code import group, step
 from qlayers.kernels.numba.corners import NEAR
 from qlayers.kernels.numba.passes import zero_rows
 from qlayers.kernels.numba.schedule import LETTER_X, LETTER_Y
-from qlayers.kernels.numba.simd import load, store
-from shared.simd import add, fma, fnma, mul, neg, splat
+from qlayers.kernels.numba.simd import lanes_in, load, spread, store
+from shared.simd import add, fma, fnma, mul, neg
 
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only: compiles faster
 
 
 @njit(**_INNER)
-def group_matrix(program, group, work):
+def group_matrix(code, g, work):
     """The first column (a, b) of a group's SU(2) matrix, into `work.matrix`."""
-    zero = splat(work.state.dtype.type(0))
-    ar, ai, br, bi = splat(work.state.dtype.type(1)), zero, zero, zero
-    for k in range(program.groups[group, 0], program.groups[group, 1]):
+    zero = spread(work.state, 0)
+    ar, ai, br, bi = spread(work.state, 1), zero, zero, zero
+    first, last = group(code, g)
+    for k in range(first, last):
+        _, _, letter, sign = step(code, k)
         c, s = load(work.begin_cos, k), load(work.begin_sin, k)
-        if program.steps[k, 3] < 0:
+        if sign < 0:
             s = neg(s)
-        if program.steps[k, 2] == LETTER_X:
+        if letter == LETTER_X:
             ar, bi = fma(s, bi, mul(c, ar)), fnma(s, ar, mul(c, bi))
             ai, br = fnma(s, br, mul(c, ai)), fma(s, ai, mul(c, br))
-        elif program.steps[k, 2] == LETTER_Y:
+        elif letter == LETTER_Y:
             ar, br = fnma(s, br, mul(c, ar)), fma(s, ar, mul(c, br))
             ai, bi = fnma(s, bi, mul(c, ai)), fma(s, ai, mul(c, bi))
         else:
@@ -36,11 +39,10 @@ def group_matrix(program, group, work):
 
 
 @njit(**_INNER)
-def begin(program, half, low_bits, work):
+def begin(code, work):
     """The product state: each group doubles it."""
-    state, matrix = work.state, work.matrix
-    lanes = 64 // state.itemsize
-    groups = len(program.groups)
+    state, matrix, half, low_bits = work.state, work.matrix, code.half, code.low_bits
+    lanes, groups = lanes_in(state), code.group_count
     filled = max(1, 1 << groups >> low_bits)  # rows that will hold anything
     for part in range(0, 2 * half, half):
         zero_rows(state, part, part + 1)
@@ -48,10 +50,10 @@ def begin(program, half, low_bits, work):
     if low_bits:
         state[0] = 1
     else:
-        store(state, 0, splat(state.dtype.type(1)))
+        store(state, 0, spread(state, 1))
     imaginary = half * lanes
     for g in range(groups):
-        group_matrix(program, g, work)
+        group_matrix(code, g, work)
         if g < low_bits:
             size = 1 << g
             ar, ai, br, bi = matrix[0], matrix[lanes], matrix[2 * lanes], matrix[3 * lanes]
@@ -71,15 +73,15 @@ def begin(program, half, low_bits, work):
 
 
 @njit(**_INNER)
-def undo_beginning(program, half, low_bits, scale, work):
+def undo_beginning(code, scale, work):
     """Undo the product state group by group, and find the slopes of its angles.
 
     With the state (a f, b f) before a group doubled f, all slopes follow from <costate|f> of both halves.
     """
     factor = mul(scale, scale)
-    lanes = 64 // work.state.itemsize
-    for g in range(len(program.groups) - 1, -1, -1):
-        group_matrix(program, g, work)
+    half, low_bits, lanes = code.half, code.low_bits, lanes_in(work.state)
+    for g in range(code.group_count - 1, -1, -1):
+        group_matrix(code, g, work)
         if g < low_bits:
             ur, ui, vr, vi = undo_lanes(work.state, work.costate, half * lanes, 1 << g, lanes, work.matrix)
         else:
@@ -94,20 +96,22 @@ def undo_beginning(program, half, low_bits, scale, work):
         gx = mul(factor, fma(br, ui, fma(bi, ur, fma(ar, vi, mul(ai, vr)))))
         gy = mul(factor, fma(ar, vr, fnma(ai, vi, fma(bi, ui, neg(mul(br, ur))))))
         gz = mul(factor, fma(ar, ui, fma(ai, ur, neg(fma(br, vi, mul(bi, vr))))))
-        for k in range(program.groups[g, 1] - 1, program.groups[g, 0] - 1, -1):
+        first, last = group(code, g)
+        for k in range(last - 1, first - 1, -1):
+            source, column, letter, sign = step(code, k)
             c, s = load(work.begin_cos, k), load(work.begin_sin, k)
-            flipped = program.steps[k, 3] < 0
+            flipped = sign < 0
             cosine, sine = fnma(s, s, mul(c, c)), mul(add(c, c), neg(s) if flipped else s)
-            if program.steps[k, 2] == LETTER_X:
+            if letter == LETTER_X:
                 slope = gx
                 gy, gz = fma(sine, gz, mul(cosine, gy)), fnma(sine, gy, mul(cosine, gz))
-            elif program.steps[k, 2] == LETTER_Y:
+            elif letter == LETTER_Y:
                 slope = gy
                 gz, gx = fma(sine, gx, mul(cosine, gz)), fnma(sine, gz, mul(cosine, gx))
             else:
                 slope = gz
                 gx, gy = fma(sine, gy, mul(cosine, gx)), fnma(sine, gx, mul(cosine, gy))
-            record(program.steps[k, 0], program.steps[k, 1], neg(slope) if flipped else slope, work)
+            record(source, column, neg(slope) if flipped else slope, work)
 
 
 @njit(**_INNER)
@@ -126,14 +130,14 @@ def undo_lanes(state, costate, imaginary, size, lanes, matrix):
         cre = ar * costate[c] + ai * costate[i] + br * costate[d] + bi * costate[e]
         cim = ar * costate[i] - ai * costate[c] + br * costate[e] - bi * costate[d]
         state[c], state[i], costate[c], costate[i] = re, im, cre, cim
-    kind = state.dtype.type
-    return splat(kind(ur / lanes)), splat(kind(ui / lanes)), splat(kind(vr / lanes)), splat(kind(vi / lanes))
+    ur, ui, vr, vi = ur / lanes, ui / lanes, vr / lanes, vi / lanes
+    return spread(state, ur), spread(state, ui), spread(state, vr), spread(state, vi)
 
 
 @njit(**_INNER)
 def undo_rows(state, costate, half, rows, matrix):
     """One group of whole rows: <costate|f> of both halves as re and im, lane by lane."""
-    zero = splat(state.dtype.type(0))
+    zero = spread(state, 0)
     ur, ui, vr, vi = zero, zero, zero, zero
     far_ur, far_ui, far_vr, far_vi = zero, zero, zero, zero
     a, ia, b, ib = load(matrix, 0), load(matrix, 1), load(matrix, 2), load(matrix, 3)

@@ -5,190 +5,178 @@ itself, up to a phase. These words need not be applied: they are carried along a
 turn the sign of every later rotation, and measured word, that anticommutes with it.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from qlayers.kernels.numba.angles import full_half, half_angles
-from qlayers.kernels.numba.passes import aligned, fill_patterns
-from qlayers.kernels.numba.simd import load, odd, store
-from shared.simd import mul, neg, splat
+from qlayers.kernels.numba.code import passed, step, turn
+from qlayers.kernels.numba.passes import fill_patterns
+from qlayers.kernels.numba.simd import beyond, lanes_in, load, odd, place_at, recast, spread, store
+from shared.simd import address, mul, neg
 
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only: compiles faster
 CHUNK = 256  # rows that are transformed at a time: they stay in the nearest cache
 
 
-class Shared(NamedTuple):
-    """What all samples have in common."""
-
-    cosines: np.ndarray  # (Ks,) float64 of half the reduced angles
-    sines: np.ndarray
-    counts: np.ndarray  # (Ks,) int64: multiples of pi taken off the angles, mod 4
-    tables: np.ndarray  # (D, 2, 2^n) of the diagonal passes, or empty
-    uniform: bool  # no turn has an angle of its own for each sample
-
-
 class Work(NamedTuple):
-    """Room for one block, all in rows of vectors but the last six."""
+    """Places of what one call works on, and of what it is given."""
 
-    state: np.ndarray
-    costate: np.ndarray
-    rows: np.ndarray  # (chunk rows) what is being transformed
-    sums: np.ndarray  # (a row for each word or turn) sums over the chunks
-    tau: np.ndarray  # (2K rows) tangents with signs, and negated
-    sgn: np.ndarray  # (2K rows) the signs alone
-    growth: np.ndarray  # (K rows) cosines of half the reduced angles
-    patterns: np.ndarray  # (2^low_bits rows) signs of words in the lanes
-    begin_cos: np.ndarray  # (S rows) cosine and sine of half of each angle in the beginning
-    begin_sin: np.ndarray
-    matrix: np.ndarray  # (4 rows) re a, im a, re b, im b
-    slopes: np.ndarray  # (Kb rows) gradients of the block's own angles
-    common: np.ndarray  # (Ks rows) gradients of the shared angles, summed over blocks
-    lane: np.ndarray  # (3 rows) one vector being put together
-    own: np.ndarray  # (Kb * width,) the block's own angles, float64
-    cosines: np.ndarray  # (Kb * width,) as in `Shared`, of the block's own angles
-    sines: np.ndarray
-    counts: np.ndarray
-    shifts: np.ndarray  # (P,) the frame's mask x at each pass
-    frame: np.ndarray  # (2, width) masks x and z of the frame at the end
+    # rows of vectors
+    state: Any
+    costate: Any
+    rows: Any  # (chunk rows) what is being transformed
+    sums: Any  # (a row for each word or turn) sums over the chunks
+    tau: Any  # (2K rows) tangents with signs, and negated
+    sgn: Any  # (2K rows) the signs alone
+    growth: Any  # (K rows) cosines of half the reduced angles
+    patterns: Any  # (2^low_bits rows) signs of words in the lanes
+    begin_cos: Any  # (S rows) cosine and sine of half of each angle in the beginning
+    begin_sin: Any
+    matrix: Any  # (4 rows) re a, im a, re b, im b
+    slopes: Any  # (Kb rows) gradients of the block's own angles
+    common: Any  # (Ks rows) gradients of the shared angles, summed over blocks
+    lane: Any  # (3 rows) one vector being put together
+    tables: Any  # (D, 2, 2^n) of the diagonal passes, if there are any
+    # float64: cosines and sines of half the reduced angles
+    cosines: Any  # (Ks,)
+    sines: Any
+    own: Any  # (Kb * width,) the block's own angles
+    own_cosines: Any
+    own_sines: Any
+    # int64
+    counts: Any  # (Ks,) multiples of pi taken off the angles, mod 4
+    own_counts: Any  # (Kb * width,)
+    shifts: Any  # (P,) the frame's mask x at each pass
+    frame_x: Any  # (width,) masks of the frame at the end
+    frame_z: Any
+    width: int  # samples in the block: 1, or one for each lane
 
 
 @njit(**_INNER)
-def work_for(program, half, low_bits, angles, columns, like, backward):
-    """Room for the blocks of one call."""
+def room_for(code, like, backward):
+    """Memory for `work_in`."""
     lanes = 64 // like.itemsize
-    width = 1 if low_bits else lanes
-    turns, steps = len(program.turns), len(program.steps)
-    chunk, both = min(half, CHUNK), 2 * half if backward else 0
-    most = max(turns, len(program.words))
-    own, common = (columns, angles) if backward else (0, 0)
-    sizes = (
-        2 * half,
-        both,
-        chunk,
-        most,
-        2 * turns,
-        2 * turns,
-        turns,
-        1 << low_bits,
-        steps,
-        steps,
-        4,
-        own,
-        common,
-        3,
-    )
-    ends = np.empty(len(sizes), np.int64)
-    end = 0
-    for i, size in enumerate(sizes):
-        end += size
-        ends[i] = end
-    rows = aligned(ends[-1], lanes, like)  # one allocation for all rows, as it takes its time
-    ends *= lanes
-    floats, counts = np.zeros((3, columns * width)), np.empty(columns * width, np.int64)
-    fill_patterns(low_bits, lanes, rows[ends[6] : ends[7]])
-    return Work(
-        rows[: ends[0]],
-        rows[ends[0] : ends[1]],
-        rows[ends[1] : ends[2]],
-        rows[ends[2] : ends[3]],
-        rows[ends[3] : ends[4]],
-        rows[ends[4] : ends[5]],
-        rows[ends[5] : ends[6]],
-        rows[ends[6] : ends[7]],
-        rows[ends[7] : ends[8]],
-        rows[ends[8] : ends[9]],
-        rows[ends[9] : ends[10]],
-        rows[ends[10] : ends[11]],
-        rows[ends[11] : ends[12]],
-        rows[ends[12] : ends[13]],
-        floats[0],
-        floats[1],
-        floats[2],
-        counts,
-        np.empty(len(program.passes), np.int64),
-        np.zeros((2, width), np.int64),
-    )
+    width = 1 if code.low_bits else lanes
+    chunk = min(code.half, CHUNK)
+    most = max(code.turn_count, code.word_count)
+    rows = 4 * code.half if backward else 2 * code.half
+    rows += chunk + most + 5 * code.turn_count + (1 << code.low_bits) + 2 * code.step_count + 7
+    rows += code.columns + code.angles if backward else 0
+    numbers = 3 * code.angles + 4 * code.columns * width + code.pass_count + 2 * width
+    return np.empty(8 * (rows + 1) + numbers, np.float64)
 
 
 @njit(**_INNER)
-def shared_by_all(angles, tables, uniform):
-    """What all samples have in common."""
-    cosines, sines = np.empty(len(angles)), np.empty(len(angles))
-    counts = np.empty(len(angles), np.int64)
-    half_angles(angles, cosines, sines, counts)
-    return Shared(cosines, sines, counts, tables, uniform)
+def work_in(room, code, like, backward, tables):
+    """The places in the memory of `room_for`, which must be kept alive."""
+    at = address(room)
+    state = place_at(at + (-at) % 64, like)
+    lanes = lanes_in(state)
+    width = 1 if code.low_bits else lanes
+    both = 2 * code.half
+    costate = beyond(state, both * lanes)
+    rows = beyond(costate, both * lanes if backward else 0)
+    sums = beyond(rows, min(code.half, CHUNK) * lanes)
+    tau = beyond(sums, max(code.turn_count, code.word_count) * lanes)
+    sgn = beyond(tau, 2 * code.turn_count * lanes)
+    growth = beyond(sgn, 2 * code.turn_count * lanes)
+    patterns = beyond(growth, code.turn_count * lanes)
+    begin_cos = beyond(patterns, lanes << code.low_bits)
+    begin_sin = beyond(begin_cos, code.step_count * lanes)
+    matrix = beyond(begin_sin, code.step_count * lanes)
+    slopes = beyond(matrix, 4 * lanes)
+    common = beyond(slopes, code.columns * lanes if backward else 0)
+    lane = beyond(common, code.angles * lanes if backward else 0)
+    cosines = recast(beyond(lane, 3 * lanes), 0.0)
+    sines = beyond(cosines, code.angles)
+    own = beyond(sines, code.angles)
+    own_cosines = beyond(own, code.columns * width)
+    own_sines = beyond(own_cosines, code.columns * width)
+    counts = recast(beyond(own_sines, code.columns * width), 0)
+    own_counts = beyond(counts, code.angles)
+    shifts = beyond(own_counts, code.columns * width)
+    frame_x = beyond(shifts, code.pass_count)
+    frame_z = beyond(frame_x, width)
+    for lane_number in range(width):
+        frame_x[lane_number] = frame_z[lane_number] = 0
+    fill_patterns(code.low_bits, lanes, patterns)
+    rows_of = state, costate, rows, sums, tau, sgn, growth, patterns, begin_cos, begin_sin, matrix, slopes
+    numbers = cosines, sines, own, own_cosines, own_sines, counts, own_counts, shifts, frame_x, frame_z
+    return Work(*rows_of, common, lane, tables, *numbers, width)
 
 
 @njit(**_INNER)
-def take_angles(batched, block, low_bits, work):
-    """The block's own angles; lanes beyond the batch stay 0."""
-    columns = batched.shape[1]
-    if low_bits:
+def take_angles(code, given, block, work):
+    """The block's own angles, of (b, Kb); lanes beyond the batch get 0."""
+    columns, width = code.columns, work.width
+    first = block * width
+    count = min(width, code.batch - first)
+    for lane in range(count):
         for column in range(columns):
-            work.own[column] = batched[block, column]
-    else:
-        lanes = work.frame.shape[1]
-        first = block * lanes
-        count = min(lanes, len(batched) - first)
+            work.own[column * width + lane] = given[(first + lane) * columns + column]
+    for lane in range(count, width):
         for column in range(columns):
-            for lane in range(lanes):
-                work.own[column * lanes + lane] = batched[first + lane, column] if lane < count else 0.0
-    half_angles(work.own, work.cosines, work.sines, work.counts)
+            work.own[column * width + lane] = 0.0
+    half_angles(work.own, columns * width, work.own_cosines, work.own_sines, work.own_counts)
 
 
 @njit(**_INNER)
-def prepare_beginning(program, shared, low_bits, work):
-    """Cos and sin for the product state."""
-    width = work.frame.shape[1]
-    kind = work.state.dtype.type
-    for k in range(len(program.steps)):
-        source, column = program.steps[k, 0], program.steps[k, 1]
+def prepare_beginning(code, own, work):
+    """Cosines and sines for the product state: those of the block's own angles, or those of the others."""
+    width = work.width
+    lanes = lanes_in(work.state)
+    for k in range(code.step_count):
+        source, column, _, _ = step(code, k)
+        if source != own:
+            continue
         if source == 0:
-            c, s = full_half(shared.cosines[column], shared.sines[column], shared.counts[column])
-            store(work.begin_cos, k, splat(kind(c)))
-            store(work.begin_sin, k, splat(kind(s)))
-        elif low_bits:
             c, s = full_half(work.cosines[column], work.sines[column], work.counts[column])
-            store(work.begin_cos, k, splat(kind(c)))
-            store(work.begin_sin, k, splat(kind(s)))
-        else:
-            for lane in range(width):
-                i = column * width + lane
-                c, s = full_half(work.cosines[i], work.sines[i], work.counts[i])
-                work.begin_cos[k * width + lane], work.begin_sin[k * width + lane] = c, s
+            store(work.begin_cos, k, spread(work.state, c))
+            store(work.begin_sin, k, spread(work.state, s))
+            continue
+        for lane in range(width):
+            i = column * width + lane
+            c, s = full_half(work.own_cosines[i], work.own_sines[i], work.own_counts[i])
+            work.begin_cos[k * lanes + lane], work.begin_sin[k * lanes + lane] = c, s
+        if width == 1:
+            store(work.begin_cos, k, spread(work.state, work.begin_cos[k * lanes]))
+            store(work.begin_sin, k, spread(work.state, work.begin_sin[k * lanes]))
 
 
 @njit(**_INNER)
-def prepare_turns(program, shared, low_bits, work):
+def prepare_turns(code, work):
     """Signed tangents and cosines of all turns, and the frame on the way."""
-    width = 1 if low_bits or shared.uniform else work.frame.shape[1]
-    lanes = 64 // work.state.itemsize
-    tabled = len(shared.tables) > 0
-    frame_x, frame_z = work.frame[0], work.frame[1]
-    frame_x[:] = 0
-    frame_z[:] = 0
-    for p in range(len(program.passes)):
+    width = 1 if code.uniform else work.width
+    lanes = lanes_in(work.state)
+    frame_x, frame_z = work.frame_x, work.frame_z
+    for lane in range(width):
+        frame_x[lane] = frame_z[lane] = 0
+    for p in range(code.pass_count):
         work.shifts[p] = frame_x[0]
-        for k in range(program.passes[p, 1], program.passes[p, 3]):
-            x, z, power, source, column = program.turns[k]
-            flipping = not (tabled and x == 0 and source == 0)
+        _, first, _, last, _ = passed(code, p)
+        for k in range(first, last):
+            x, z, power, source, column = turn(code, k)
+            flipping = not (code.tables and x == 0 and source == 0)
             for lane in range(width):
                 if source == 0:
-                    c, s, count = shared.cosines[column], shared.sines[column], shared.counts[column]
+                    c, s, count = work.cosines[column], work.sines[column], work.counts[column]
                 else:
-                    i = column * width + lane
-                    c, s, count = work.cosines[i], work.sines[i], work.counts[i]
+                    i = column * work.width + lane
+                    c, s, count = work.own_cosines[i], work.own_sines[i], work.own_counts[i]
                 sign = 1 - 2 * (odd((frame_x[lane] & z) ^ (frame_z[lane] & x)) ^ (power >> 1))
                 work.lane[lane], work.lane[lanes + lane], work.lane[2 * lanes + lane] = sign * s / c, sign, c
                 if flipping and count & 1:
                     frame_x[lane] ^= x
                     frame_z[lane] ^= z
             if width == 1:
-                pattern = load(work.patterns, z & (1 << low_bits) - 1)
-                t, s = mul(splat(work.lane[0]), pattern), mul(splat(work.lane[lanes]), pattern)
-                c = splat(work.lane[2 * lanes])
+                pattern = load(work.patterns, z & (1 << code.low_bits) - 1)
+                t, s = (
+                    mul(spread(work.lane, work.lane[0]), pattern),
+                    mul(spread(work.lane, work.lane[lanes]), pattern),
+                )
+                c = spread(work.lane, work.lane[2 * lanes])
             else:
                 t, s, c = load(work.lane, 0), load(work.lane, 1), load(work.lane, 2)
             store(work.tau, 2 * k, t)
@@ -196,17 +184,15 @@ def prepare_turns(program, shared, low_bits, work):
             store(work.sgn, 2 * k, s)
             store(work.sgn, 2 * k + 1, neg(s))
             store(work.growth, k, c)
-    if width < len(frame_x):
-        frame_x[:] = frame_x[0]
-        frame_z[:] = frame_z[0]
+    for lane in range(width, work.width):
+        frame_x[lane], frame_z[lane] = frame_x[0], frame_z[0]
 
 
 @njit(**_INNER)
 def frame_signs(work, x, z):
     """The sign that the frame gives a word, for each lane."""
-    width = work.frame.shape[1]
-    if width == 1:
-        return splat(work.lane.dtype.type(1 - 2 * odd((work.frame[0, 0] & z) ^ (work.frame[1, 0] & x))))
-    for lane in range(width):
-        work.lane[lane] = 1 - 2 * odd((work.frame[0, lane] & z) ^ (work.frame[1, lane] & x))
+    if work.width == 1:
+        return spread(work.lane, 1 - 2 * odd((work.frame_x[0] & z) ^ (work.frame_z[0] & x)))
+    for lane in range(work.width):
+        work.lane[lane] = 1 - 2 * odd((work.frame_x[lane] & z) ^ (work.frame_z[lane] & x))
     return load(work.lane, 0)

@@ -11,6 +11,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from qlayers.kernels.numba.program import CORNER_COLUMNS
 from qlayers.kernels.numba.simd import exchanged
 from shared.simd import Lowering, Vector, add, call, load_vector, store_vector, vector_of
 
@@ -86,17 +87,13 @@ def _int(value: int) -> ir.Constant:
     return ir.Constant(ir.IntType(64), value)
 
 
-def _data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
-    return context.make_array(kind)(context, builder, array).data
-
-
 def _step_forward(count: int, moved: bool) -> Callable[..., Any]:
     @intrinsic
     def step(typing: Any, state: Any, info: Any, stream: Any, corner: Any, base: Any, tau: Any) -> Lowering:
         vector = vector_of(state.dtype)
 
         def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            rows, table, factors = (_data(context, builder, signature.args[i], args[i]) for i in (0, 1, 5))
+            rows, table, factors = args[0], args[1], args[5]
             emit = _Emitter(builder, count, vector, table, *args[2:5])
             values = emit.load_all(rows, moved)
             for _, pairs in emit.turns(range(count)):
@@ -127,8 +124,8 @@ def _step_backward(count: int, moved: bool) -> Callable[..., Any]:
         vector = vector_of(state.dtype)
 
         def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            places = [_data(context, builder, signature.args[i], args[i]) for i in (0, 1, 2, 6, 7)]
-            rows, corows, table, factors, signs = places
+            rows, corows, table = args[:3]
+            factors, signs = args[6:8]
             emit = _Emitter(builder, count, vector, table, *args[3:6])
             values, covalues = emit.load_all(rows, moved), emit.load_all(corows, moved)
             found = [builder.extract_value(args[8], i) for i in range(count)]
@@ -156,7 +153,7 @@ def _forward(count: int, moved: bool) -> Callable[..., Any]:
     @njit(**_INNER)
     def forward(state, half, info, first, tau):
         """`count` turns on all rows; `moved`: some of them exchange lanes."""
-        pivots = info[len(info) - 1]
+        pivots = info[CORNER_COLUMNS - 1]
         for stream in range(2):
             corner = 0
             for _ in range(half >> count):
@@ -172,7 +169,7 @@ def _backward(count: int, moved: bool) -> Callable[..., Any]:
     @njit(**_INNER)
     def backward(state, costate, half, info, first, tau, sgn, slopes, nothing):
         """Undo `count` turns on state and costate; adds to their slopes, `nothing` being a tuple of zeros."""
-        pivots = info[len(info) - 1]
+        pivots = info[CORNER_COLUMNS - 1]
         for stream in range(2):
             corner = 0
             near = nothing

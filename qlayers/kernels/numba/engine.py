@@ -1,21 +1,23 @@
 """The kernel: whole programs of `program.py` on blocks of samples, forward and by the adjoint method back.
 
 With `low_bits` = 0 a block is one sample for each lane; otherwise one sample, 2^low_bits of its amplitudes in
-the lanes. Forward keeps nothing; backward runs the block forward again and then undoes it pass by pass on
-state and costate, so memory grows neither with batch nor with depth.
+the lanes. Backward undoes a block pass by pass on state and costate, from the state at the end: that which
+forward has kept, or else it runs the block forward again. So memory grows neither with batch nor with depth.
 """
 
 from numba import njit
 
+from qlayers.kernels.numba.angles import half_angles
 from qlayers.kernels.numba.beginning import begin, record, undo_beginning
 from qlayers.kernels.numba.block import (
     CHUNK,
     prepare_beginning,
     prepare_turns,
-    shared_by_all,
+    room_for,
     take_angles,
-    work_for,
+    work_in,
 )
+from qlayers.kernels.numba.code import decoded, passed, turn
 from qlayers.kernels.numba.corners import (
     backward_1,
     backward_2,
@@ -36,16 +38,18 @@ from qlayers.kernels.numba.passes import (
     overlaps,
     phase_table,
     phase_words,
-    scale_rows,
+    transform,
     zero_rows,
 )
-from qlayers.kernels.numba.program import CORNERS, DIAGONAL, LANE, unpacked
-from qlayers.kernels.numba.simd import align_stack, load
-from qlayers.kernels.numba.words import add_transformed, begin_costate, measure
-from shared.simd import mul, splat, total
+from qlayers.kernels.numba.program import CORNER_COLUMNS, CORNERS, CROSSED, DIAGONAL, LANE
+from qlayers.kernels.numba.simd import align_stack, beyond, hold, lanes_in, load, place_at, spread, store
+from qlayers.kernels.numba.tables import fill_tables, table_of
+from qlayers.kernels.numba.words import add_found, begin_costate, measure
+from shared.simd import mul, total
 
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only: compiles faster
 _KERNEL = {"nogil": True, "cache": True}
+BACKWARD, FILL, SUM = 1, 2, 4  # tasks
 
 
 @njit(**_INNER)
@@ -57,194 +61,235 @@ def grown(work, first, last, scale):
 
 
 @njit(**_INNER)
-def diagonal_pass(program, p, half, low_bits, shared, work, state, scale, backward):
+def diagonal_pass(code, p, work, state, scale, backward):
     """One diagonal pass on a state or costate, with everything that this state still lacks as a factor."""
-    _, first, middle, last, number = program.passes[p]
-    words = middle if len(shared.tables) else first
-    one = splat(state.dtype.type(1))
+    _, first, middle, last, number = passed(code, p)
+    words = middle if code.tables else first
     if words > first:
         direct = words < last
-        table = shared.tables[number]
-        phase_table(state, half, table, low_bits, work.shifts[p], one if direct else scale, backward)
+        table, factor = table_of(code, work, number), spread(state, 1) if direct else scale
+        phase_table(state, code.half, table, code.low_bits, work.shifts[p], factor, backward)
     if words < last or first == last:
-        phase_words(state, half, program.turns, words, last, low_bits, work.tau, scale, backward)
+        phase_words(state, code.half, code, words, last, work.tau, scale, backward)
 
 
 @njit(**_INNER)
-def exchanges(turns, first, last, low_bits):
-    """Whether any of the turns exchanges lanes."""
-    x = 0
-    for k in range(first, last):
-        x |= turns[k, 0]
-    return x & (1 << low_bits) - 1 != 0
-
-
-@njit(**_INNER)
-def forward_passes(program, half, low_bits, shared, work):
+def forward_passes(code, work):
     """All turns; returns the factor that the state at the end still lacks."""
-    state, turns, tau = work.state, program.turns, work.tau
-    one = splat(state.dtype.type(1))
+    state, tau, half = work.state, work.tau, code.half
+    one = spread(state, 1)
     scale = one
-    for p in range(len(program.passes)):
-        kind, first, middle, last, number = program.passes[p]
+    for p in range(code.pass_count):
+        kind, first, middle, last, number = passed(code, p)
         if kind == DIAGONAL:
-            scale = grown(work, middle if len(shared.tables) else first, last, scale)
-            diagonal_pass(program, p, half, low_bits, shared, work, state, scale, 0)
+            scale = grown(work, middle if code.tables else first, last, scale)
+            diagonal_pass(code, p, work, state, scale, 0)
             scale = one
             continue
         scale = grown(work, first, last, scale)
+        info = beyond(code.corners, CORNER_COLUMNS * number)
         if kind == LANE:
-            x, z, power = turns[first, 0], turns[first, 1] >> low_bits, turns[first, 2]
-            lane_forward(state, half, x, z, power & 1 == 0, first, tau)
+            x, z, power, _, _ = turn(code, first)
+            lane_forward(state, half, x, z >> code.low_bits, power & 1 == 0, first, tau)
+        elif kind == CORNERS:
+            forward_1(state, half, info, first, tau)
+        elif kind == CORNERS + 1:
+            forward_2(state, half, info, first, tau)
+        elif kind == CORNERS + 2:
+            forward_3(state, half, info, first, tau)
+        elif kind == CROSSED:
+            crossed_1(state, half, info, first, tau)
+        elif kind == CROSSED + 1:
+            crossed_2(state, half, info, first, tau)
         else:
-            info = program.corners[number]
-            if exchanges(turns, first, last, low_bits):
-                if kind == CORNERS:
-                    crossed_1(state, half, info, first, tau)
-                elif kind == CORNERS + 1:
-                    crossed_2(state, half, info, first, tau)
-                else:
-                    crossed_3(state, half, info, first, tau)
-            elif kind == CORNERS:
-                forward_1(state, half, info, first, tau)
-            elif kind == CORNERS + 1:
-                forward_2(state, half, info, first, tau)
-            else:
-                forward_3(state, half, info, first, tau)
+            crossed_3(state, half, info, first, tau)
     return scale
 
 
 @njit(**_INNER)
-def record_turn(program, k, slope, factor, work):
+def record_turn(code, k, slope, factor, work):
     """Add the slope of turn k, found on states that lack a factor."""
-    record(program.turns[k, 3], program.turns[k, 4], mul(slope, mul(factor, factor)), work)
+    _, _, _, source, column = turn(code, k)
+    record(source, column, mul(slope, mul(factor, factor)), work)
 
 
 @njit(**_INNER)
-def diagonal_slopes(program, half, low_bits, first, last, scale, work):
+def diagonal_slopes(code, first, last, scale, work):
     """The slopes of the turns in a diagonal pass, which it does not change."""
+    half = code.half
     zero_rows(work.sums, 0, last - first)
     count = min(half, CHUNK)
     for chunk in range(0, half, count):
         overlaps(work.state, work.costate, half, chunk, chunk + count, work.rows)
-        add_transformed(program.turns, first, last, low_bits, chunk, count, work)
+        transform(work.rows, count)
+        for k in range(first, last):
+            add_found(k - first, turn(code, k)[1] >> code.low_bits, chunk, count, work)
     for k in range(first, last):
-        slope = mul(load(work.sgn, 2 * k), load(work.sums, k - first))
-        record_turn(program, k, slope, scale, work)
+        record_turn(code, k, mul(load(work.sgn, 2 * k), load(work.sums, k - first)), scale, work)
 
 
 @njit(**_INNER)
-def backward_passes(program, half, low_bits, shared, work):
+def backward_passes(code, work):
     """Undo all turns on state and costate; returns the factor that both still lack at the end."""
-    state, costate, turns, tau, sgn = work.state, work.costate, program.turns, work.tau, work.sgn
-    one, zero = splat(state.dtype.type(1)), splat(state.dtype.type(0))
+    state, costate, tau, sgn, half = work.state, work.costate, work.tau, work.sgn, code.half
+    one, zero = spread(state, 1), spread(state, 0)
+    nothing = zero, zero, zero
     scale = one
-    for p in range(len(program.passes) - 1, -1, -1):
-        kind, first, middle, last, number = program.passes[p]
+    for p in range(code.pass_count - 1, -1, -1):
+        kind, first, middle, last, number = passed(code, p)
         if kind == DIAGONAL:
             if first < last:
-                diagonal_slopes(program, half, low_bits, first, last, scale, work)
-            scale = grown(work, middle if len(shared.tables) else first, last, scale)
-            for array in (state, costate):
-                diagonal_pass(program, p, half, low_bits, shared, work, array, scale, 1)
+                diagonal_slopes(code, first, last, scale, work)
+            scale = grown(work, middle if code.tables else first, last, scale)
+            diagonal_pass(code, p, work, state, scale, 1)
+            diagonal_pass(code, p, work, costate, scale, 1)
             scale = one
             continue
+        info = beyond(code.corners, CORNER_COLUMNS * number)
+        s0, s1, s2 = nothing
         if kind == LANE:
-            x, z, power = turns[first, 0], turns[first, 1] >> low_bits, turns[first, 2]
-            slope = lane_backward(state, costate, half, x, z, power & 1 == 0, first, tau, sgn)
-            record_turn(program, first, slope, scale, work)
+            x, z, power, _, _ = turn(code, first)
+            s0 = lane_backward(state, costate, half, x, z >> code.low_bits, power & 1 == 0, first, tau, sgn)
+        elif kind == CORNERS:
+            (s0,) = backward_1(state, costate, half, info, first, tau, sgn, nothing[:1], nothing[:1])
+        elif kind == CORNERS + 1:
+            s0, s1 = backward_2(state, costate, half, info, first, tau, sgn, nothing[:2], nothing[:2])
+        elif kind == CORNERS + 2:
+            s0, s1, s2 = backward_3(state, costate, half, info, first, tau, sgn, nothing, nothing)
+        elif kind == CROSSED:
+            (s0,) = uncrossed_1(state, costate, half, info, first, tau, sgn, nothing[:1], nothing[:1])
+        elif kind == CROSSED + 1:
+            s0, s1 = uncrossed_2(state, costate, half, info, first, tau, sgn, nothing[:2], nothing[:2])
         else:
-            info = program.corners[number]
-            crossed = exchanges(turns, first, last, low_bits)
-            s0, s1, s2 = zero, zero, zero
-            if kind == CORNERS:
-                one_zero = (zero,)
-                if crossed:
-                    (s0,) = uncrossed_1(state, costate, half, info, first, tau, sgn, one_zero, one_zero)
-                else:
-                    (s0,) = backward_1(state, costate, half, info, first, tau, sgn, one_zero, one_zero)
-            elif kind == CORNERS + 1:
-                zeros = (zero, zero)
-                if crossed:
-                    s0, s1 = uncrossed_2(state, costate, half, info, first, tau, sgn, zeros, zeros)
-                else:
-                    s0, s1 = backward_2(state, costate, half, info, first, tau, sgn, zeros, zeros)
-            else:
-                nothing = (zero, zero, zero)
-                if crossed:
-                    s0, s1, s2 = uncrossed_3(state, costate, half, info, first, tau, sgn, nothing, nothing)
-                else:
-                    s0, s1, s2 = backward_3(state, costate, half, info, first, tau, sgn, nothing, nothing)
-            later = scale
-            for k in range(last - 1, first - 1, -1):
-                record_turn(program, k, s0 if k == first else s1 if k == first + 1 else s2, later, work)
-                later = mul(later, load(work.growth, k))
-        scale = grown(work, first, last, scale)
+            s0, s1, s2 = uncrossed_3(state, costate, half, info, first, tau, sgn, nothing, nothing)
+        later = scale
+        for k in range(last - 1, first - 1, -1):
+            record_turn(code, k, s0 if k == first else s1 if k == first + 1 else s2, later, work)
+            later = mul(later, load(work.growth, k))
+        scale = later
     return scale
 
 
 @njit(**_INNER)
-def put_slopes(work, block, low_bits, slopes):
-    """Write the gradients of the block's own angles."""
-    columns = slopes.shape[1]
-    if low_bits:
+def put_slopes(code, work, block, slopes):
+    """Write the gradients of the block's own angles, into (b, Kb)."""
+    columns, first = code.columns, block * work.width
+    if code.low_bits:
         for column in range(columns):
-            slopes[block, column] = total(load(work.slopes, column))
+            slopes[block * columns + column] = total(load(work.slopes, column))
         return
-    lanes = work.frame.shape[1]
-    first = block * lanes
-    for lane in range(min(lanes, len(slopes) - first)):
+    for lane in range(min(work.width, code.batch - first)):
         for column in range(columns):
-            slopes[first + lane, column] = work.slopes[column * lanes + lane]
+            slopes[(first + lane) * columns + column] = work.slopes[column * work.width + lane]
+
+
+@njit(**_INNER)
+def copy_rows(into, rows, factor, array):
+    """Write rows, multiplied by a vector."""
+    for row in range(rows):
+        store(into, row, mul(factor, load(array, row)))
+
+
+@njit(**_INNER)
+def sum_parts(code, parts, sums):
+    """Add up the gradients (parts, Ks)."""
+    for column in range(code.angles):
+        found = 0.0
+        for part in range(code.parts):
+            found += parts[part * code.angles + column]
+        sums[column] = found
+
+
+@njit(**_INNER)
+def forward_block(code, block, values, kept, keep, work):
+    """Run a block forward: its expectation values, and its state at the end if that is kept."""
+    begin(code, work)
+    scale = forward_passes(code, work)
+    measure(code, scale, work, block, values)
+    if keep:
+        rows = 2 * code.half
+        copy_rows(beyond(kept, block * rows * lanes_in(kept)), rows, scale, work.state)
+
+
+@njit(**_INNER)
+def backward_block(code, block, weights, slopes, kept, keep, work):
+    """The gradients of a block, from the weights (b, T) of its words."""
+    rows = 2 * code.half
+    if keep:
+        copy_rows(work.state, rows, spread(kept, 1), beyond(kept, block * rows * lanes_in(kept)))
+    else:
+        begin(code, work)
+        copy_rows(work.state, rows, forward_passes(code, work), work.state)
+    begin_costate(code, work, block, weights)
+    zero_rows(work.slopes, 0, code.columns)
+    scale = backward_passes(code, work)
+    undo_beginning(code, scale, work)
+    put_slopes(code, work, block, slopes)
 
 
 @njit(**_KERNEL)
-def run_groups(
+def run(
     start,
     stop,
-    groups,
-    blocks,
-    code,
-    uniform,
-    half,
-    low_bits,
-    angles,
-    tables,
-    batched,
-    backward,
-    values,
-    sums,
-    slopes,
+    task,
+    array,
+    like,
+    angles_at,
+    own_at,
+    values_at,
+    parts_at,
+    sums_at,
+    slopes_at,
+    kept_at,
+    tables_at,
 ):
-    """Run the blocks, which are cut into `groups` parts, of the parts start..stop.
+    """Run the parts start..stop of the blocks of a call.
 
-    Forward: expectation values (b, T) go into `values`. Backward: `values` holds their gradients; those of
-    the angles go into `sums` (groups, Ks), for the shared angles, and `slopes` (b, Kb).
+    Args:
+        start: the first part.
+        stop: the one after the last; `start` = `stop` does no more than the task says.
+        task: a sum of BACKWARD, else forward; FILL: make the tables first; SUM: in the end add up what all
+            parts have found.
+        array: sizes and program, see `code.coded`.
+        like: an array in the dtype of the call.
+        angles_at: the address of the shared angles (Ks,); each of the following is an address, or 0.
+        own_at: the angles of the samples, (b, Kb).
+        values_at: (b, T) expectation values, or for backward their gradients.
+        parts_at: (parts, Ks) gradients of the shared angles, found by each part.
+        sums_at: (Ks,) those of all parts; may be `parts_at` if there is one.
+        slopes_at: (b, Kb) those of the samples' angles.
+        kept_at: the states of all blocks at the end: forward writes them, backward then need not run forward.
+        tables_at: (D, 2, 2^n) of diagonal passes.
     """
     align_stack()
-    program = unpacked(code)
-    shared = shared_by_all(angles, tables, uniform)
-    work = work_for(program, half, low_bits, len(angles), batched.shape[1], values, backward)
-    if shared.uniform:
-        prepare_turns(program, shared, low_bits, work)
-    for group in range(start, stop):
-        zero_rows(work.common, 0, len(angles) if backward else 0)
-        for block in range(blocks * group // groups, blocks * (group + 1) // groups):
-            take_angles(batched, block, low_bits, work)
-            prepare_beginning(program, shared, low_bits, work)
-            if not shared.uniform:
-                prepare_turns(program, shared, low_bits, work)
-            begin(program, half, low_bits, work)
-            scale = forward_passes(program, half, low_bits, shared, work)
-            if not backward:
-                measure(program, half, low_bits, scale, work, block, values)
-                continue
-            scale_rows(work.state, 2 * half, scale)
-            begin_costate(program, half, low_bits, work, block, values)
-            zero_rows(work.slopes, 0, batched.shape[1])
-            scale = backward_passes(program, half, low_bits, shared, work)
-            undo_beginning(program, half, low_bits, scale, work)
-            put_slopes(work, block, low_bits, slopes)
+    code, backward = decoded(array), task & BACKWARD
+    given, values = place_at(own_at, like), place_at(values_at, like)
+    slopes, kept = place_at(slopes_at, like), place_at(kept_at, like)
+    room = room_for(code, like, backward)
+    work = work_in(room, code, like, backward, place_at(tables_at, like))
+    half_angles(place_at(angles_at, like), code.angles, work.cosines, work.sines, work.counts)
+    if task & FILL:
+        fill_tables(code, work)
+    if start < stop:
+        prepare_beginning(code, 0, work)
+        if code.uniform:
+            prepare_turns(code, work)
+    parts = place_at(parts_at, like)
+    for part in range(start, stop):
         if backward:
-            for column in range(len(angles)):
-                sums[group, column] = total(load(work.common, column))
+            zero_rows(work.common, 0, code.angles)
+        for block in range(code.blocks * part // code.parts, code.blocks * (part + 1) // code.parts):
+            take_angles(code, given, block, work)
+            prepare_beginning(code, 1, work)
+            if not code.uniform:
+                prepare_turns(code, work)
+            if backward:
+                backward_block(code, block, values, slopes, kept, kept_at != 0, work)
+            else:
+                forward_block(code, block, values, kept, kept_at != 0, work)
+        if backward:
+            for column in range(code.angles):
+                parts[part * code.angles + column] = total(load(work.common, column))
+    if task & SUM:
+        sum_parts(code, parts, place_at(sums_at, like))
+    hold(room)

@@ -1,6 +1,6 @@
 """The passes of the kernel over the rows of a state.
 
-A state is an array of rows (vectors): first those of the real parts, then those of the imaginary parts, each
+A state is a place of rows (vectors): first those of the real parts, then those of the imaginary parts, each
 `half` rows. Either the lanes of row c hold amplitude c of as many samples, or the lanes hold amplitudes of
 one sample, amplitude c being lane c mod lanes of row c div lanes; masks are split accordingly into one of
 rows and one of lanes, the latter 0 in the first case.
@@ -10,28 +10,20 @@ product of sqrt(1 + t^2). The arrays `tau` and `sgn` hold two rows for each turn
 word has in the lanes, and negated; and these signs alone. Slopes are returned lane by lane.
 """
 
-import numpy as np
 from numba import njit
 
+from qlayers.kernels.numba.code import turn
 from qlayers.kernels.numba.corners import NEAR
-from qlayers.kernels.numba.simd import exchange, load, odd, store
-from shared.simd import add, address, fma, fnma, mul, neg, splat
+from qlayers.kernels.numba.simd import beyond, exchange, load, odd, spread, store
+from shared.simd import add, fma, fnma, mul, neg
 
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only: compiles faster
 
 
 @njit(**_INNER)
-def aligned(count, lanes, like):
-    """Room for `count` vectors that start on a 64-byte boundary."""
-    room = np.empty((count + 1) * lanes, like.dtype)
-    skip = (-address(room) % 64) // room.itemsize
-    return room[skip : skip + count * lanes]
-
-
-@njit(**_INNER)
 def zero_rows(array, start, stop):
     """Clear the rows start..stop."""
-    zero = splat(array.dtype.type(0))
+    zero = spread(array, 0)
     for row in range(start, stop):
         store(array, row, zero)
 
@@ -53,7 +45,7 @@ def lane_forward(state, half, low, z, mixed, k, tau):
 @njit(**_INNER)
 def lane_backward(state, costate, half, low, z, mixed, k, tau, sgn):
     """Undo one turn within the rows on state and costate; returns its slope."""
-    zero = splat(state.dtype.type(0))
+    zero = spread(state, 0)
     slope, far = zero, zero
     for row in range(half):
         bit = 2 * k + odd(z & row)
@@ -87,13 +79,14 @@ def scale_rows(array, rows, factor):
 
 
 @njit(**_INNER)
-def phase_words(state, half, turns, first, last, low_bits, tau, factor, direction):
+def phase_words(state, half, code, first, last, tau, factor, direction):
     """Diagonal turns, one after the other, and a factor; direction 1 undoes them."""
     if half < 4:
         for row in range(half):
             re, im = load(state, row), load(state, half + row)
             for k in range(first, last):
-                t = load(tau, 2 * k + (odd((turns[k, 1] >> low_bits) & row) ^ direction))
+                z = turn(code, k)[1] >> code.low_bits
+                t = load(tau, 2 * k + (odd(z & row) ^ direction))
                 re, im = fma(t, im, re), fnma(t, re, im)
             store(state, row, mul(factor, re))
             store(state, half + row, mul(factor, im))
@@ -108,7 +101,7 @@ def phase_words(state, half, turns, first, last, low_bits, tau, factor, directio
         at = half + row
         im0, im1, im2, im3 = load(state, at), load(state, at + 1), load(state, at + 2), load(state, at + 3)
         for k in range(first, last):
-            z = turns[k, 1] >> low_bits
+            z = turn(code, k)[1] >> code.low_bits
             bit = 2 * k + (odd(z & row) ^ direction)
             one, two = z & 1, z >> 1 & 1
             t0, t1 = load(tau, bit), load(tau, bit ^ one)
@@ -133,13 +126,13 @@ def phase_table(state, half, table, low_bits, shift, factor, backward):
 
     table (2, 2^n): cosine and sine for each amplitude; that of amplitude c stands at c xor `shift`.
     """
-    cosines, sines = table[0], table[1]
+    cosines, sines = table, beyond(table, half << low_bits)
     turned = neg(factor) if backward else factor
     low = shift & (1 << low_bits) - 1
     for row in range(half):
         at = row ^ shift >> low_bits
         if low_bits == 0:
-            c, s = splat(cosines[at]), splat(sines[at])
+            c, s = spread(state, cosines[at]), spread(state, sines[at])
         elif low == 0:
             c, s = load(cosines, at), load(sines, at)
         else:
@@ -193,7 +186,7 @@ def transform(rows, count):
 @njit(**_INNER)
 def word_value(state, half, x, low, z, power, pattern):
     """<state|P|state> of a word with an X part, lane by lane: masks `x` and `z` of rows, `low` of lanes."""
-    zero = splat(state.dtype.type(0))
+    zero = spread(state, 0)
     value, far = zero, zero
     for row in range(half):
         re, im = load(state, row), load(state, half + row)
@@ -227,4 +220,4 @@ def fill_patterns(low_bits, lanes, out):
     """Row z of `out`: (-1)^parity(z & lane) in each lane, for the masks z of `low_bits` bits."""
     for z in range(1 << low_bits):
         for lane in range(lanes):
-            out[z * lanes + lane] = 1 - 2 * odd(np.int64(z & lane))
+            out[z * lanes + lane] = 1 - 2 * odd(z & lane)

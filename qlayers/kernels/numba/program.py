@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from qlayers.kernels.numba.schedule import Frame, Group, Rotation, _check_tables, _parity, _step
 
-DIAGONAL, LANE, CORNERS = 0, 1, 2  # CORNERS + 0, 1, 2: one, two or three turns at once
+# kinds of passes; CORNERS + 0, 1, 2: one, two or three turns at once; CROSSED: that exchange lanes too
+DIAGONAL, LANE, CORNERS, CROSSED = 0, 1, 2, 5
 CORNER_COLUMNS = 52
 _STRETCH = 32  # turns between two diagonal passes: each may grow the state by sqrt(2), which these undo
 _WINDOW = 256  # rotations that are looked at in search of those that can go next
@@ -42,12 +42,11 @@ class Program(NamedTuple):
 class Schedule(NamedTuple):
     """A program and what the host must know about it.
 
-    `code`: the program in one array, see `packed`; `uniform`: no turn has angles of samples;
+    `uniform`: no turn has angles of samples;
     `tables`: how many diagonal passes have shared angles, `tabled_turns`: how many turns these have.
     """
 
     program: Program
-    code: np.ndarray
     shared_angles: int
     batched_angles: int
     uniform: bool
@@ -63,30 +62,6 @@ class _Turn(NamedTuple):
     power: int
     source: int
     column: int
-
-
-def packed(program: Program) -> np.ndarray:
-    """The program as one array, which is quicker to hand over: numbers of rows, then the tables."""
-    return np.concatenate([[len(table) for table in program], *map(np.ravel, program)]).astype(np.int64)
-
-
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def unpacked(code):
-    """The program in an array of `packed`."""
-    a = 6
-    b = a + code[0] * 2
-    c = b + code[1] * 6
-    d = c + code[2] * 5
-    e = d + code[3] * CORNER_COLUMNS
-    f = e + code[4] * 5
-    return Program(
-        code[a:b].reshape((code[0], 2)),
-        code[b:c].reshape((code[1], 6)),
-        code[c:d].reshape((code[2], 5)),
-        code[d:e].reshape((code[3], CORNER_COLUMNS)),
-        code[e:f].reshape((code[4], 5)),
-        code[f : f + code[5] * 3].reshape((code[5], 3)),
-    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -115,9 +90,7 @@ def schedule(rotations: bytes, words: bytes, wires: int, lane_bits: int) -> Sche
         _array([change.word(x, z) for x, z in observed.tolist()], 3),
     )
     tabled = [middle - first for kind, first, middle, _ in passes if kind == DIAGONAL and first < middle]
-    return Schedule(
-        program, packed(program), *columns, all(turn.source == 0 for turn in turns), len(tabled), sum(tabled)
-    )
+    return Schedule(program, *columns, all(turn.source == 0 for turn in turns), len(tabled), sum(tabled))
 
 
 def _numbers(passes: Sequence[tuple[int, int, int, int]]) -> list[int]:
@@ -254,7 +227,9 @@ def _passes(turns: Sequence[_Turn], lane_bits: int) -> tuple[list[_Turn], list[t
             if since_diagonal + len(members) > _STRETCH:
                 passes.append((DIAGONAL, len(ordered), len(ordered), len(ordered)))
                 since_diagonal = 0
-            kind = CORNERS + len(members) - 1 if members[0].x >> lane_bits else LANE
+            crossed = any(turn.x & (1 << lane_bits) - 1 for turn in members)
+            many = (CROSSED if crossed else CORNERS) + len(members) - 1
+            kind = many if members[0].x >> lane_bits else LANE
             passes.append((kind, len(ordered), len(ordered), len(ordered) + len(members)))
             ordered += members
             since_diagonal += len(members)

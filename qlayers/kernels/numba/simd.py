@@ -1,6 +1,6 @@
-"""What the lane kernel adds to `shared.simd`: arrays seen as rows of vectors, and parities.
+"""What the kernels here add to `shared.simd`: arrays and places seen as rows of vectors, and parities.
 
-Row r of a contiguous array is its r-th vector of 64 bytes.
+Row r of a contiguous array, or of a place in memory, is its r-th vector of 64 bytes.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ from shared.simd import (
 
 @intrinsic
 def load(typing: Any, array: Any, row: Any) -> Lowering:
-    """`load(array, row)`: the vector in a row."""
+    """`load(array, row)`: the vector in a row of an array or place."""
     vector = vector_of(array.dtype)
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -60,6 +60,8 @@ def odd(typing: Any, bits: Any) -> Lowering:
 
 def _place(context: Any, builder: Any, signature: Any, args: Any, vector: Vector) -> Any:
     first = builder.mul(args[1], ir.Constant(args[1].type, vector.lanes))
+    if isinstance(signature.args[0], types.CPointer):
+        return builder.gep(args[0], [first])
     return pointer(context, builder, signature.args[0], args[0], first)
 
 
@@ -91,6 +93,85 @@ def exchanged(builder: Any, vector: Vector, value: Any, mask: Any) -> Any:
         value = builder.select(wanted, moved, value)
         bit *= 2
     return value
+
+
+@intrinsic
+def place_at(typing: Any, address: Any, like: Any) -> Lowering:
+    """`place_at(address, like)`: an address as a place of numbers of this kind, or of those in this array.
+
+    A place is a bare pointer: places[i] reads and writes, nothing counts references to it.
+    """
+    place = types.CPointer(like.dtype if isinstance(like, types.Array) else like)
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(place))
+
+    return place(types.int64, like), lower
+
+
+@intrinsic
+def place_of(typing: Any, array: Any) -> Lowering:
+    """`place_of(array)`: where the array's numbers begin."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.make_array(array)(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype)(array), lower
+
+
+@intrinsic
+def beyond(typing: Any, place: Any, count: Any) -> Lowering:
+    """`beyond(place, count)`: the place `count` numbers further on."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return place(place, types.int64), lower
+
+
+@intrinsic
+def recast(typing: Any, place: Any, like: Any) -> Lowering:
+    """`recast(place, like)`: the same place, seen as numbers of another kind."""
+    found = types.CPointer(types.unliteral(like))
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(found))
+
+    return found(place, like), lower
+
+
+@intrinsic
+def spread(typing: Any, place: Any, number: Any) -> Lowering:
+    """`spread(place, number)`: a vector with the number in every lane, of the kind that the place holds."""
+    kind = place.dtype
+    vector = vector_of(kind)
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return splat_vector(builder, context.cast(builder, args[1], signature.args[1], kind), vector)
+
+    return vector(place, types.unliteral(number)), lower
+
+
+@intrinsic
+def lanes_in(typing: Any, place: Any) -> Lowering:
+    """`lanes_in(place)`: how many numbers of the place's kind a vector holds."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(ir.IntType(64), vector_of(place.dtype).lanes)
+
+    return types.int64(place), lower
+
+
+@intrinsic
+def hold(typing: Any, array: Any) -> Lowering:
+    """`hold(array)`: keep an array alive up to here, though only places in its memory are used."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(array)(context, builder, args[0]).data
+        builder.asm(ir.FunctionType(ir.VoidType(), [data.type]), "", "r", [data], side_effect=True)
+        return context.get_dummy_value()
+
+    return types.void(array), lower
 
 
 @intrinsic

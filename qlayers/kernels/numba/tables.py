@@ -3,51 +3,50 @@
 from numba import njit
 
 from qlayers.kernels.numba.angles import full_half
-from qlayers.kernels.numba.block import shared_by_all
-from qlayers.kernels.numba.passes import aligned, fill_patterns
-from qlayers.kernels.numba.program import DIAGONAL, unpacked
-from qlayers.kernels.numba.simd import load, odd, store
-from shared.simd import fma, fnma, mul, neg, splat
+from qlayers.kernels.numba.code import passed, turn
+from qlayers.kernels.numba.program import DIAGONAL
+from qlayers.kernels.numba.simd import beyond, lanes_in, load, odd, spread, store
+from shared.simd import fma, fnma, mul, neg
 
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only: compiles faster
-_KERNEL = {"nogil": True, "cache": True}
-
-
-@njit(**_KERNEL)
-def fill_tables(code, angles, tables, wires):
-    """The tables (D, 2, 2^n) of diagonal passes with shared angles: cosines and sines."""
-    program = unpacked(code)
-    shared = shared_by_all(angles, tables, True)
-    for p in range(len(program.passes)):
-        if program.passes[p, 0] == DIAGONAL and program.passes[p, 4] >= 0:
-            fill_table(program, p, shared, wires)
 
 
 @njit(**_INNER)
-def fill_table(program, p, shared, wires):
-    """exp(-i/2 sum of +-angle) over the turns of a pass with shared angles, signs as without a frame."""
-    _, first, middle, _, number = program.passes[p]
-    table = shared.tables[number]
-    cosines, sines = table[0], table[1]
-    cosines[0], sines[0] = 1, 0
-    cosines[1:] = 1
-    sines[1:] = 0
-    lanes = 64 // table.itemsize
-    patterns = aligned(lanes, lanes, cosines)
-    fill_patterns(4 if lanes == 16 else 3, lanes, patterns)
-    for k in range(first, middle):
-        z, column = program.turns[k, 1], program.turns[k, 4]
-        c, s = full_half(shared.cosines[column], shared.sines[column], shared.counts[column])
-        if len(cosines) < lanes:
-            for j in range(len(cosines)):
+def fill_tables(code, work):
+    """The tables (D, 2, 2^n) of diagonal passes with shared angles: cosines and sines."""
+    for p in range(code.pass_count):
+        kind, first, middle, _, number = passed(code, p)
+        if kind == DIAGONAL and number >= 0:
+            fill_table(code, first, middle, table_of(code, work, number), work)
+
+
+@njit(**_INNER)
+def table_of(code, work, number):
+    """Where a table begins."""
+    return beyond(work.tables, number * 2 * (code.half << code.low_bits))
+
+
+@njit(**_INNER)
+def fill_table(code, first, last, cosines, work):
+    """exp(-i/2 sum of +-angle) over turns with shared angles, signs as without a frame."""
+    size = code.half << code.low_bits
+    lanes, sines = lanes_in(cosines), beyond(cosines, size)
+    for j in range(size):
+        cosines[j], sines[j] = 1, 0
+    for k in range(first, last):
+        _, z, _, _, column = turn(code, k)
+        c, s = full_half(work.cosines[column], work.sines[column], work.counts[column])
+        if size < lanes:
+            for j in range(size):
                 sign = 1 - 2 * odd(z & j)
                 re, im = cosines[j], sines[j]
                 cosines[j], sines[j] = re * c - im * s * sign, im * c + re * s * sign
             continue
-        cosine = splat(table.dtype.type(c))
-        plus = mul(splat(table.dtype.type(s)), load(patterns, z & (lanes - 1)))
+        for lane in range(lanes):
+            work.lane[lane] = s * (1 - 2 * odd(z & lane))
+        cosine, plus = spread(cosines, c), load(work.lane, 0)
         high = z // lanes
-        for row in range(len(cosines) // lanes):
+        for row in range(size // lanes):
             sine = neg(plus) if odd(high & row) else plus
             re, im = load(cosines, row), load(sines, row)
             store(cosines, row, fnma(sine, im, mul(cosine, re)))

@@ -1,0 +1,175 @@
+"""Host side of the kernel: tensors in, blocks of samples or amplitudes through `engine.py`, tensors out."""
+
+import weakref
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qlayers.kernels.numba.code import Sizes, coded
+from qlayers.kernels.numba.engine import BACKWARD, FILL, SUM, run
+from qlayers.kernels.numba.program import schedule
+from qlayers.ops.engines import LANE_BYTES, version_of
+from shared.simd import lanes_of
+from shared.threads import parallel
+
+_GRAIN = 400_000  # vector operations that make a thread worth its hand-off: about 0.15 ms
+_MOST_PARTS = 32  # of the batch, in which gradients are summed
+_MOST_TABLE_BYTES = 2**25  # memory for the tables of diagonal passes
+_LEAST_SPARED = 4096  # vector operations that make tables worth while
+_MOST_KEPT_BYTES = 2**24  # memory for the states at the end of forward
+_LEAST_KEPT = 2000  # vector operations of a forward pass that are worth a tensor to keep
+
+_like = {torch.float32: np.empty(0, np.float32), torch.float64: np.empty(0, np.float64)}
+
+
+class Launch:
+    """How calls of one circuit on batches of one size and dtype run.
+
+    `sizes` and `schedule` are what the kernel gets, `keeps` the bytes that forward keeps for backward.
+
+    Args:
+        rotations: (K, 4) int64, words: (T, 2) int64, wires: as `qlayers::pauli_expval` takes them.
+        angles: Ks, shared angles; batch: b; columns: Kb, angles of each sample.
+        dtype: float32 or float64.
+        single: one state at a time, its amplitudes in the lanes; else a sample in each lane.
+
+    Raises:
+        ValueError: the tables of the circuit reach beyond the angles or wires.
+    """
+
+    def __init__(
+        self,
+        rotations: Tensor,
+        words: Tensor,
+        wires: int,
+        angles: int,
+        batch: int,
+        columns: int,
+        dtype: torch.dtype,
+        single: bool,
+    ):
+        size = dtype.itemsize
+        lanes = lanes_of(size)
+        low_bits = lanes.bit_length() - 1 if single else 0
+        found = schedule(rotations.numpy().tobytes(), words.numpy().tobytes(), wires, low_bits)
+        if found.shared_angles > angles or found.batched_angles > columns:
+            raise ValueError(
+                f"rotations: expected columns below {angles} (shared) and {columns} (batched), "
+                f"received up to {found.shared_angles - 1} and {found.batched_angles - 1}"
+            )
+        half, blocks = 2 ** (wires - low_bits), batch if single else -(-batch // lanes)
+        fits = found.tables * 2 ** (wires + 1) * size <= _MOST_TABLE_BYTES
+        spared = found.tabled_turns * half * (blocks - 1)
+        tabled = fits and spared > _LEAST_SPARED and (found.uniform or single)
+        self.schedule = found
+        self.sizes = Sizes(
+            parts=min(blocks, _MOST_PARTS),
+            blocks=blocks,
+            half=half,
+            low_bits=low_bits,
+            uniform=int(found.uniform),
+            angles=angles,
+            batch=batch,
+            columns=columns,
+            tables=found.tables if tabled else 0,
+        )
+        self._code, self._like, self._dtype = coded(self.sizes, found.program), _like[dtype], dtype
+        self._values, self._tables = (batch, words.shape[0]), (self.sizes.tables, 2, 2**wires)
+        bytes = blocks * 2 * half * lanes * size
+        self._work = 2 * (1 + len(found.program.turns)) * half * blocks  # vector operations
+        self.keeps = bytes if bytes <= _MOST_KEPT_BYTES and self._work >= _LEAST_KEPT else 0
+        self._kept = blocks, 2 * half * lanes
+
+    def forward(self, shared: Tensor, own: Tensor, *, keep: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Expectation values (b, T), and what `backward` may be given again.
+
+        Args:
+            shared: Ks contiguous angles in any shape.
+            own: (b, Kb), contiguous.
+            keep: whether to keep the states at the end, if they take little memory.
+        """
+        values = own.new_empty(self._values)
+        kept = own.new_empty(self._kept) if keep and self.keeps else None
+        kept_at = 0 if kept is None else kept.data_ptr()
+        self._run(0, 2 * self._work, shared.data_ptr(), own.data_ptr(), values.data_ptr(), 0, 0, 0, kept_at)
+        return values, kept
+
+    def backward(
+        self, shared: Tensor, own: Tensor, grad: Tensor, kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of the shared angles and of the samples', in their shapes.
+
+        Args:
+            shared: as for `forward`.
+            own: as for `forward`.
+            grad: (b, T), contiguous.
+            kept: what `forward` has kept of these angles.
+        """
+        sums, slopes = torch.empty_like(shared), torch.empty_like(own)
+        parts = sums if self.sizes.parts == 1 else shared.new_empty((self.sizes.parts, sums.numel()))
+        self._run(
+            BACKWARD | SUM,
+            (8 if kept is None else 6) * self._work,
+            shared.data_ptr(),
+            own.data_ptr(),
+            grad.data_ptr(),
+            parts.data_ptr(),
+            sums.data_ptr(),
+            slopes.data_ptr(),
+            0 if kept is None else kept.data_ptr(),
+        )
+        return sums, slopes
+
+    def _run(self, task: int, work: int, *places: int) -> None:
+        """Compute, with tables and threads where they pay; see `engine.run` for the places."""
+        parts, tables = self.sizes.parts, None
+        if self.sizes.tables:
+            tables, task = torch.empty(self._tables, dtype=self._dtype), task | FILL
+        arguments = (self._code, self._like, *places, 0 if tables is None else tables.data_ptr())
+        if work < 2 * _GRAIN:
+            run(0, parts, task, *arguments)
+            return
+        if task & FILL:
+            run(0, 0, FILL, *arguments)
+        parallel(run, parts, task & BACKWARD, *arguments, grain=1 + _GRAIN * parts // work)
+        if task & SUM:
+            run(0, 0, SUM, *arguments)
+
+
+_known: dict[tuple[int, ...], tuple[Any, ...]] = {}
+
+
+def launch_of(
+    shared: Tensor, own: Tensor, rotations: Tensor, words: Tensor, wires: int, *, single: bool
+) -> Launch:
+    """The launch for these arguments, known again by the circuit's tensors and the sizes."""
+    key = (id(rotations), id(words), wires, single, shared.dtype.itemsize, shared.numel(), *own.shape)
+    versions = (version_of(rotations), version_of(words))
+    if (
+        (entry := _known.get(key))
+        and entry[0]() is rotations
+        and entry[1]() is words
+        and entry[2] == versions
+    ):
+        return entry[3]
+    launch = Launch(rotations, words, wires, shared.numel(), *own.shape, own.dtype, single)
+    if len(_known) >= 1024:
+        _known.clear()
+    _known[key] = weakref.ref(rotations), weakref.ref(words), versions, launch
+    return launch
+
+
+def samples_in_lanes(shared: Tensor, own: Tensor, rotations: Tensor, words: Tensor, wires: int) -> Launch:
+    """The provider `numba`."""
+    return launch_of(shared, own, rotations, words, wires, single=False)
+
+
+def amplitudes_in_lanes(shared: Tensor, own: Tensor, rotations: Tensor, words: Tensor, wires: int) -> Launch:
+    """The provider `numba-single`; small states, which do not fill the lanes, as samples."""
+    fills = 2**wires * own.element_size() >= 8 * LANE_BYTES
+    return launch_of(shared, own, rotations, words, wires, single=fills)
+
+
+LAUNCHES = {"numba": samples_in_lanes, "numba-single": amplitudes_in_lanes}  # by provider
