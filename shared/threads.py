@@ -9,15 +9,15 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from itertools import pairwise
+from queue import SimpleQueue
 
 import torch
 
 _PIECES = 4  # per thread
 
-_pools: dict[int, ThreadPoolExecutor] = {}  # by number of helper threads
+_pools: dict[int, "SimpleQueue[_Share]"] = {}  # what its helper threads wait for, by their number
 _lock = threading.Lock()
 _worker = threading.local()
 _finest: ContextVar[bool] = ContextVar("qbio_finest_grain", default=False)
@@ -47,30 +47,72 @@ def parallel(kernel: Callable[..., None], rows: int, *args: object, grain: int) 
         kernel(0, rows, *args)
         return
     count = max(threads, min(_PIECES * threads, rows // max(1, grain // _PIECES)))
-    pieces = deque(pairwise([rows * i // count for i in range(count + 1)]))
-    jobs = [_pool(threads - 1).submit(_work, kernel, args, pieces) for _ in range(threads - 1)]
+    work = _Work(kernel, args, deque(pairwise([rows * i // count for i in range(count + 1)])))
+    shares = [_Share(work) for _ in range(threads - 1)]
+    pool = _pool(threads - 1)
+    for share in shares:
+        pool.put(share)
     try:
-        _work(kernel, args, pieces)
+        work.do()
     finally:
-        # who has not begun finds nothing left to do; the others are waited for, as they may still write
-        begun = [job for job in jobs if not job.cancel()]
-        wait(begun)
-    for job in begun:
-        job.result()
+        for share in shares:
+            share.end()
+    for share in shares:
+        if share.failure is not None:
+            raise share.failure
 
 
-def _work(kernel: Callable[..., None], args: tuple[object, ...], pieces: deque[tuple[int, int]]) -> None:
-    """Take pieces until none is left; a failure leaves none to the others."""
-    try:
-        while pieces:
-            try:
-                start, stop = pieces.popleft()
-            except IndexError:  # another thread took the last one in between
-                return
-            kernel(start, stop, *args)
-    except BaseException:
-        pieces.clear()
-        raise
+class _Work:
+    """The pieces of one call that nobody has taken yet."""
+
+    __slots__ = ("args", "kernel", "pieces")
+
+    def __init__(
+        self, kernel: Callable[..., None], args: tuple[object, ...], pieces: deque[tuple[int, int]]
+    ) -> None:
+        self.kernel, self.args, self.pieces = kernel, args, pieces
+
+    def do(self) -> None:
+        """Take pieces until none is left; a failure leaves none to the others."""
+        kernel, args, pieces = self.kernel, self.args, self.pieces
+        try:
+            while pieces:
+                try:
+                    start, stop = pieces.popleft()
+                except IndexError:  # another thread took the last one in between
+                    return
+                kernel(start, stop, *args)
+        except BaseException:
+            pieces.clear()
+            raise
+
+
+class _Share:
+    """The part of a helper thread in some work. Two bare locks: a `Future` takes five times as long."""
+
+    __slots__ = ("_done", "_taken", "failure", "work")
+
+    def __init__(self, work: _Work) -> None:
+        self.work = work
+        self.failure: BaseException | None = None
+        self._taken, self._done = threading.Lock(), threading.Lock()
+        self._done.acquire()
+
+    def do(self) -> None:
+        """What the helper does, if the work has not ended in the meantime."""
+        if not self._taken.acquire(blocking=False):
+            return
+        try:
+            self.work.do()
+        except BaseException as failure:  # goes to the caller
+            self.failure = failure
+        finally:
+            self._done.release()
+
+    def end(self) -> None:
+        """Keep the helper from beginning, or else wait until it has ended, as it may still write."""
+        if not self._taken.acquire(blocking=False):
+            self._done.acquire()
 
 
 def share_count(rows: int, grain: int) -> int:
@@ -92,19 +134,25 @@ def finest_grain() -> Iterator[None]:
         _finest.reset(token)
 
 
-def _pool(helpers: int) -> ThreadPoolExecutor:
+def _pool(helpers: int) -> "SimpleQueue[_Share]":
     pool = _pools.get(helpers)
     if pool is None:
         with _lock:
             pool = _pools.get(helpers)
             if pool is None:
-                pool = ThreadPoolExecutor(helpers, thread_name_prefix="qbio", initializer=_enter_worker)
+                pool = SimpleQueue()
+                for number in range(helpers):
+                    name = f"qbio_{number}"
+                    threading.Thread(target=_help, args=(pool,), name=name, daemon=True).start()
                 _pools[helpers] = pool
     return pool
 
 
-def _enter_worker() -> None:
+def _help(pool: "SimpleQueue[_Share]") -> None:
+    """The life of a helper thread, which ends with the process."""
     _worker.inside = True
+    while True:
+        pool.get().do()
 
 
 def _forget_pools() -> None:
