@@ -94,6 +94,13 @@ def test_states_that_forward_keeps_serve_backward_any_number_of_times(single, ow
         assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (2, 6), (3,)])
+def test_gradients_of_a_wrong_shape_are_refused(engine, shape):
+    circuit = tables(4, 9, 4)
+    with pytest.raises(ValueError, match="expected shape"):
+        pauli_expval_vjp(torch.zeros(5), torch.zeros(3, 5), *circuit, torch.zeros(shape))
+
+
 def test_what_is_kept_is_bounded():
     circuit = tables(8, 10, 4)
     launch = host.Launch(*circuit, angles=5, batch=10**6, columns=5, dtype=torch.float32, single=False)

@@ -214,13 +214,13 @@ def forward_block(code, block, values, kept, keep, work):
 @njit(**_INNER)
 def backward_block(code, block, weights, slopes, kept, keep, work):
     """The gradients of a block, from the weights (b, T) of its words."""
-    rows = 2 * code.half
+    found, factor = work.state, spread(kept, 1)
     if keep:
-        copy_rows(work.state, rows, spread(kept, 1), beyond(kept, block * rows * lanes_in(kept)))
+        found = beyond(kept, block * 2 * code.half * lanes_in(kept))
     else:
         begin(code, work)
-        copy_rows(work.state, rows, forward_passes(code, work), work.state)
-    begin_costate(code, work, block, weights)
+        factor = forward_passes(code, work)
+    begin_costate(code, work, block, weights, found, factor)
     zero_rows(work.slopes, 0, code.columns)
     scale = backward_passes(code, work)
     undo_beginning(code, scale, work)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qlayers.kernels.numba import evolve
+from qlayers.kernels.numba.launch import checked
 from qlayers.ops.engines import shape_of
 from qlayers.ops.pauli import apply_word
 
@@ -25,6 +26,7 @@ def backward(
     shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`qlayers::pauli_expval_vjp` on float32 or float64 CPU tensors."""
+    grad = checked(grad, batched, words)
     with torch.no_grad():
         head, tail = _split(rotations)
         before = _head_states(shared, batched, head, wires)  # (b, 2N)

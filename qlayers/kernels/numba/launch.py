@@ -138,6 +138,18 @@ class Launch:
             run(0, 0, SUM, *arguments)
 
 
+def checked(grad: Tensor, own: Tensor, words: Tensor) -> Tensor:
+    """The gradients of the expectation values, contiguous.
+
+    Raises:
+        ValueError: they do not have the shape (b, T).
+    """
+    wanted = (own.shape[0], words.shape[0])
+    if grad.shape != wanted:
+        raise ValueError(f"grad: expected shape {wanted}, received {tuple(grad.shape)}")
+    return grad.contiguous()
+
+
 _known: dict[tuple[int, ...], tuple[Any, ...]] = {}
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from qlayers.kernels.numba.launch import samples_in_lanes
+from qlayers.kernels.numba.launch import checked, samples_in_lanes
 
 
 def forward(shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int) -> Tensor:
@@ -16,4 +16,4 @@ def backward(
 ) -> tuple[Tensor, Tensor]:
     """`qlayers::pauli_expval_vjp` on float32 or float64 CPU tensors."""
     launch = samples_in_lanes(shared, batched, rotations, words, wires)
-    return launch.backward(shared.contiguous(), batched.contiguous(), grad.contiguous())
+    return launch.backward(shared.contiguous(), batched.contiguous(), checked(grad, batched, words))

@@ -68,8 +68,8 @@ def put_values(code, values, t, block, value, work):
 
 
 @njit(**_INNER)
-def begin_costate(code, work, block, weights):
-    """Sum of weight P|state>, the state being normalised; weights (b, T)."""
+def begin_costate(code, work, block, weights, found, factor):
+    """The state is `factor` times the rows `found`, the costate sum of weight P|state>; weights (b, T)."""
     half, low_bits = code.half, code.low_bits
     lane_mask = (1 << low_bits) - 1
     for t in range(code.word_count):
@@ -79,8 +79,10 @@ def begin_costate(code, work, block, weights):
     if has_diagonal(code):
         count = min(half, CHUNK)
         for chunk in range(0, half, count):
-            costate_chunk(code, chunk, count, work)
+            costate_chunk(code, chunk, count, work, found, factor)
     else:
+        for row in range(2 * half):
+            store(work.state, row, mul(factor, load(found, row)))
         zero_rows(work.costate, 0, 2 * half)
     for t in range(code.word_count):
         x, z, power = word(code, t)
@@ -92,8 +94,8 @@ def begin_costate(code, work, block, weights):
 
 
 @njit(**_INNER)
-def costate_chunk(code, chunk, count, work):
-    """The part of the costate that comes from words without an X part: a factor for each amplitude."""
+def costate_chunk(code, chunk, count, work, found, factor):
+    """A chunk of the state, and the costate of words without an X part: a weight for each amplitude."""
     half = code.half
     zero_rows(work.rows, 0, count)
     for t in range(code.word_count):
@@ -106,8 +108,11 @@ def costate_chunk(code, chunk, count, work):
     transform(work.rows, count)
     for row in range(chunk, chunk + count):
         weight = load(work.rows, row - chunk)
-        store(work.costate, row, mul(weight, load(work.state, row)))
-        store(work.costate, half + row, mul(weight, load(work.state, half + row)))
+        re, im = mul(factor, load(found, row)), mul(factor, load(found, half + row))
+        store(work.state, row, re)
+        store(work.state, half + row, im)
+        store(work.costate, row, mul(weight, re))
+        store(work.costate, half + row, mul(weight, im))
 
 
 @njit(**_INNER)
