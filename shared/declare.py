@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import keyword
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
-from shared import derive, dispatch, schema
+from shared import autocast, catalogue, derive, dispatch, fallback, library, schema
+from shared.catalogue import registry
 from shared.dispatch import REFERENCE, Explanation, Kernel
-from shared.errors import UserError
 
-_REGISTRY: dict[str, Op] = {}
-_TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_contiguous_strides)
+__all__ = ["Cost", "NotDifferentiableError", "Op", "op", "registry"]
 
 
 @dataclass(frozen=True)
@@ -74,25 +70,6 @@ def op(name: str, *, differentiable: bool = True) -> Callable[[Callable[..., Any
     return declare
 
 
-def registry() -> dict[str, Op]:
-    """All ops declared so far, by name, those of installed plug-ins (`qbio.ops` entry points) included."""
-    _load_plugins()
-    return dict(_REGISTRY)
-
-
-@functools.cache
-def _load_plugins() -> None:
-    for entry in entry_points(group="qbio.ops"):
-        try:
-            entry.load()
-        except Exception as error:
-            source = entry.dist.name if entry.dist else "an unknown package"
-            raise UserError(
-                f"plug-in {entry.name!r} of {source}: expected {entry.value} to import, received "
-                f"{type(error).__name__}: {error}; repair or uninstall {source}"
-            ) from error
-
-
 class Op:
     """A declared op: call it like a function; its methods add kernels, rules and knowledge.
 
@@ -104,31 +81,39 @@ class Op:
         self.reference = reference
         self.kernels: list[Kernel] = []
         self.candidates: dict[Any, tuple[Kernel, ...]] = {}  # dispatch.choose's cache
-        self.reference_kernel = Kernel(REFERENCE, target=self._fresh_reference)
+        self.reference_kernel = Kernel(REFERENCE, target=fallback.as_kernel(self))
         self.autocast_dtypes: dict[str, torch.dtype] = {}
         self.differentiable = differentiable
         self._fake: Callable[..., Any] | None = None
         self._derivative: Callable[..., Any] | None = None
         self._saves: Callable[..., Sequence[Any]] | None = None
         self._saves_output = False
+        self._tangent: Callable[..., Any] | None = None
         self._batch: Callable[..., tuple[Any, Any]] | None = None
         self._cost: Callable[..., Cost] | None = None
         self._samples: Callable[[], Iterable[tuple[Any, ...]]] | None = None
         self.batch_axes: dict[str, int] | None = None
         functools.update_wrapper(self, reference)
         self._read_signature()
-        self._register()
+        catalogue.make_room(self)
+        self.library, self.overload = library.register(self)
+        catalogue.add(self)
+        arguments = self.overload._schema.arguments
+        self.tensor_positions = tuple(
+            i for i, a in enumerate(arguments) if str(a.type) in ("Tensor", "Optional[Tensor]")
+        )
+        self.tensors_of = _picker(self.tensor_positions)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if kwargs:
-            args = self._positional(args, kwargs)
+            args = self.positional(args, kwargs)
         return derive.route(self, args)
 
     def __repr__(self) -> str:
         return f"<op {self.name}{self.schema}: {', '.join([*(k.provider for k in self.kernels), REFERENCE])}>"
 
     def __reduce__(self) -> tuple[Callable[..., Op], tuple[str, str]]:
-        return _restore, (self.reference.__module__, self.name)
+        return catalogue.restore, (self.reference.__module__, self.name)
 
     # what a declaration can add
 
@@ -208,6 +193,29 @@ class Op:
 
         return keep
 
+    def tangent(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Set the rule of forward mode (default: the reference is evaluated and differentiated).
+
+        The decorated function `(args, tangents)` gets all arguments, and for each its direction, or None
+        where it does not move; at least one moves. It returns the derivative of the output along the
+        directions; of several outputs, a tuple with one for each floating and None for each other. Write it
+        in PyTorch and ops, and it differentiates again, in either mode.
+
+        Example:
+            >>> import torch, shared
+            >>> @shared.op("doctest::squared")
+            ... def squared(x: torch.Tensor) -> torch.Tensor:
+            ...     return x * x
+            >>> @squared.tangent
+            ... def _(args, tangents):
+            ...     (x,), (along,) = args, tangents
+            ...     return 2 * x * along
+            >>> torch.func.jvp(squared, (torch.tensor(3.0),), (torch.tensor(1.0),))
+            (tensor(9.), tensor(6.))
+        """
+        self._tangent = rule
+        return rule
+
     def batch(self, rule: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
         """Set the `vmap` rule `(again, dims, *args) -> (output, out_dim)`; default: a loop over the axis.
 
@@ -221,15 +229,13 @@ class Op:
         """Compute in this dtype inside `torch.autocast` regions: `autocast(cpu=torch.float32)`."""
         for device, dtype in dtypes.items():
             self.autocast_dtypes[device] = dtype
-            torch.library.register_autocast(self.name, device, dtype, lib=self._library)
+            torch.library.register_autocast(self.name, device, dtype, lib=self.library)
 
     def cost(self, function: Callable[..., Cost]) -> Callable[..., Cost]:
         """Set the cost model: the op's arguments (only shapes may be used) to a `Cost`."""
         self._check_signature(function, "cost")
         self._cost = function
-        register_flop_formula(self.overload.overloadpacket, get_raw=True)(
-            lambda *args, out_val=None, **kwargs: function(*self._positional(args, kwargs)).flops
-        )
+        library.register_flops(self)
         return function
 
     def samples(
@@ -316,29 +322,36 @@ class Op:
 
     def evaluate_reference(self, *args: Any) -> Any:
         """The reference, inside an autocast region with the casts that the registered op would make."""
-        device = self._autocast_device(args)
-        if device is None:
-            return self.reference(*args)
-        args = self.autocast_arguments(args)
-        with torch.autocast(device, enabled=False):
+        args = autocast.cast(self, args)
+        with autocast.outside(self, args):
             return self.reference(*args)
 
-    def autocast_arguments(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments, cast as the active autocast region wants them."""
-        device = self._autocast_device(args)
-        if device is None:
-            return args
-        dtype = self.autocast_dtypes[device]
-        return tuple(
-            a.to(dtype) if isinstance(a, Tensor) and a.is_floating_point() and a.dtype != torch.float64 else a
-            for a in args
-        )
+    def evaluate_fake(self, *args: Any) -> Any:
+        """The declared rule for shapes and dtypes, or the reference's."""
+        return fallback.as_fake(self, args) if self._fake is None else self._fake(*args)
+
+    @property
+    def has_tangent(self) -> bool:
+        """Whether forward mode has a rule of its own."""
+        return self._tangent is not None
+
+    def evaluate_tangent(self, args: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+        """The declared tangent of arguments that autocast has already cast."""
+        assert self._tangent is not None
+        with autocast.outside(self, args):
+            return self._tangent(args, tangents)
 
     def complete(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments with the missing defaults added at the end."""
         if len(args) == len(self.parameters):
             return args
         return (*args, *self._defaults[len(args) :])
+
+    def positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """All arguments of a call, in order."""
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.args
 
     def saved_for_backward(self, inputs: tuple[Any, ...], output: Any) -> Sequence[Any]:
         """What the derivative wants to see again."""
@@ -360,7 +373,7 @@ class Op:
             return self._batch(self, dims, *args)
         return derive.loop_rule(self, size, dims, args)
 
-    # registration
+    # the signature
 
     def _read_signature(self) -> None:
         signature = inspect.signature(self.reference)
@@ -379,77 +392,6 @@ class Op:
         self._signature = signature
         self.schema: str = schema.infer(self.name, self.reference)
 
-    def _register(self) -> None:
-        known = _REGISTRY.get(self.name)
-        if known is not None:
-            if known.reference.__module__ != self.reference.__module__:
-                raise ValueError(
-                    f"op {self.name!r} is already declared in {known.reference.__module__}; "
-                    "choose another name"
-                )
-            known._library._destroy()  # a notebook cell or a reloaded module declares again
-        namespace, _, bare = self.name.partition("::")
-        self._library = torch.library.Library(namespace, "FRAGMENT")
-        self._library.define(bare + self.schema, tags=_TAGS)
-        self._library.impl(bare, self._run, "CompositeExplicitAutograd")
-        torch.library.register_fake(self.name, self._run_fake, lib=self._library)
-        torch.library.register_autograd(
-            self.name,
-            functools.partial(derive.backward, self),
-            setup_context=lambda ctx, inputs, output: derive.setup_context(self, ctx, inputs, output),
-            lib=self._library,
-        )
-        torch.library.register_vmap(
-            self.name,
-            lambda info, dims, *args: self.apply_batch_rule(
-                info.batch_size, _padded(dims, self), self.complete(args)
-            ),
-            lib=self._library,
-        )
-        self.overload = getattr(getattr(torch.ops, namespace), bare).default
-        arguments = self.overload._schema.arguments
-        self.tensor_positions = tuple(
-            i for i, a in enumerate(arguments) if str(a.type) in ("Tensor", "Optional[Tensor]")
-        )
-        self.tensors_of = _picker(self.tensor_positions)
-        _REGISTRY[self.name] = self
-
-    def _run(self, *args: Any) -> Any:
-        return self.run_kernel(*self.complete(args))
-
-    def _run_fake(self, *args: Any) -> Any:
-        args = self.complete(args)
-        if self._fake is not None:
-            return self._fake(*args)
-        return _contiguous(self.reference(*args))
-
-    def _fresh_reference(self, *args: Any) -> Any:
-        """The reference as a kernel: its outputs are contiguous and share no memory with the arguments."""
-        taken = {a.untyped_storage().data_ptr() for a in args if isinstance(a, Tensor)}
-
-        def fresh(output: Tensor) -> Tensor:
-            output = output.resolve_conj().resolve_neg().contiguous()
-            if output.untyped_storage().data_ptr() in taken:
-                output = output.clone(memory_format=torch.contiguous_format)
-            taken.add(output.untyped_storage().data_ptr())
-            return output
-
-        output = self.reference(*args)
-        return tuple(fresh(o) for o in output) if isinstance(output, tuple) else fresh(output)
-
-    def _autocast_device(self, args: Sequence[Any]) -> str | None:
-        if not self.autocast_dtypes:
-            return None
-        device = next((a.device.type for a in args if isinstance(a, Tensor)), None)
-        if device in self.autocast_dtypes and torch.is_autocast_enabled(device):
-            return device
-        return None
-
-    def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound.args
-
     def _check_signature(self, function: Callable[..., Any], what: str) -> None:
         given = tuple(inspect.signature(function).parameters)
         if given != self.parameters:
@@ -465,24 +407,8 @@ class NotDifferentiableError(RuntimeError):
         super().__init__(f"{name} has no derivative; detach its inputs, or declare one with .derivative")
 
 
-def _restore(module: str, name: str) -> Op:
-    if name not in _REGISTRY:
-        importlib.import_module(module)
-    return _REGISTRY[name]
-
-
 def _picker(positions: tuple[int, ...]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
     """What takes the arguments at these positions, at once."""
     if len(positions) < 2:
         return lambda args: tuple([args[i] for i in positions])
     return operator.itemgetter(*positions)
-
-
-def _padded(dims: tuple[Any, ...], op: Op) -> tuple[Any, ...]:
-    return (*dims, *(None,) * (len(op.parameters) - len(dims)))
-
-
-def _contiguous(output: Any) -> Any:
-    if isinstance(output, tuple):
-        return tuple(_contiguous(o) for o in output)
-    return torch.empty_like(output, memory_format=torch.contiguous_format)

@@ -5,15 +5,15 @@ compilation at once; wrong ones train on zeros without a word. Each situation th
 
 | situation                    | route                            | because |
 |------------------------------|----------------------------------|---------|
-| forward mode, anywhere       | the reference                    | a registered op has zero tangents |
-| `torch.func` while compiling | the reference                    | Dynamo drops an op's derivative rule |
-| `torch.func` in eager mode   | an `autograd.Function` around it | the only attachment that nests |
+| a transform while compiling  | the reference                    | Dynamo drops an op's derivative rule |
+| forward mode, op has no rule | the reference                    | a registered op has zero tangents |
+| a transform in eager mode    | an `autograd.Function` around it | the only attachment that nests |
 | plain eager, no gradient     | the kernel itself                | the dispatcher would add time alone |
 | plain eager, with gradient   | one node of autograd around it   | the same |
 | everything else              | the registered op                | opaque to compile, export, DDP, autocast |
 
-What is plain `shared.eager` tells; `tests/shared/test_derive.py` holds each row of the table against plain
-PyTorch.
+A transform is one of `torch.func`, or forward mode by dual numbers. What is plain `shared.eager` tells;
+`tests/shared/test_derive.py` holds each row of the table against plain PyTorch.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from shared import eager
+from shared import autocast, eager
 
 if TYPE_CHECKING:
     from shared.declare import Op
@@ -38,13 +39,12 @@ def route(op: Op, args: tuple[Any, ...]) -> Any:
             if eager.records_gradient(args):
                 return op.node(*args)
             return op.run_kernel(*args)
-    if eager.forward_mode_active():
+    forward_mode = eager.forward_mode_active()
+    if not forward_mode and not eager.transforms_active():
+        return op.overload(*args)
+    if torch.compiler.is_compiling() or (forward_mode and not op.has_tangent):
         return op.evaluate_reference(*args)
-    if eager.transforms_active():
-        if torch.compiler.is_compiling():
-            return op.evaluate_reference(*args)
-        return op.function.apply(*op.autocast_arguments(op.complete(args)))
-    return op.overload(*args)
+    return op.function.apply(*autocast.cast(op, op.complete(args)))
 
 
 def setup_context(op: Op, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -71,22 +71,57 @@ def backward(op: Op, ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     return tuple([grad if need else None for grad, need in zip(found, needs, strict=True)][:passed])
 
 
+def keep_for_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keep the arguments for the op's tangent rule, which PyTorch asks for right after."""
+    ctx.save_for_forward(*[value for value in inputs if isinstance(value, Tensor)])
+    ctx.arguments = [None if isinstance(value, Tensor) else (value,) for value in inputs]
+    ctx.wanted = [_has_slope(o) for o in (output if isinstance(output, tuple) else (output,))]
+
+
+def push_forward(op: Op, ctx: Any) -> tuple[Tensor | None, ...]:
+    """Apply the op's tangent rule: one tangent per output, None if that is not floating."""
+    # PyTorch switches forward mode off here, for the levels further out too, whose tangents would be lost
+    with eager.set_forward_mode(True):
+        # as duals of this level the arguments would take part in their own derivative: unpacked, they do not
+        duals = iter([forward_ad.unpack_dual(tensor) for tensor in ctx.saved_tensors])
+        pairs = [next(duals) if plain is None else (*plain, None) for plain in ctx.arguments]
+        args, tangents = zip(*pairs, strict=True)
+        found = op.evaluate_tangent(args, tangents)
+    found = found if isinstance(found, tuple) else (found,)
+    received = [isinstance(tangent, Tensor) for tangent in found]
+    if received != ctx.wanted:
+        raise TypeError(
+            f"{op.name}: the tangent rule must return a tensor for each floating output and None for each "
+            f"other: expected {_kinds(ctx.wanted)}, received {_kinds(received)}"
+        )
+    return found
+
+
+def _kinds(are_tensors: Sequence[bool]) -> str:
+    return ", ".join("a tensor" if is_tensor else "None" for is_tensor in are_tensors)
+
+
 def make_function(op: Op) -> type[torch.autograd.Function]:
-    """The `autograd.Function` around `op`'s overload that `torch.func` transforms use in eager mode."""
+    """The `autograd.Function` around `op`'s overload that transforms use in eager mode."""
 
     def forward(*args: Any) -> Any:
         return op.overload(*args)
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         setup_context(op, ctx, inputs, output)
+        if eager.forward_mode_active():
+            keep_for_forward(ctx, inputs, output)
 
     def pull_back(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return backward(op, ctx, *grads)
 
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+        return push_forward(op, ctx)
+
     def vmap(info: Any, dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         return op.apply_batch_rule(info.batch_size, dims, args)
 
-    members = {"forward": forward, "setup_context": save, "backward": pull_back, "vmap": vmap}
+    members = {"forward": forward, "setup_context": save, "backward": pull_back, "jvp": jvp, "vmap": vmap}
     return type(
         f"{_name(op)}_function",
         (torch.autograd.Function,),

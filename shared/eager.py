@@ -8,6 +8,7 @@ Where one that tells plain calls is missing, no call is plain, which costs time 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +18,10 @@ from torch.autograd import forward_ad
 
 # without this one no route is right, so there is nothing to fall back on
 transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active  # type: ignore[attr-defined]
+
+
+# a scope in which forward mode is on or off; without it a tangent rule forgets the levels further out
+set_forward_mode: Callable[[bool], contextlib.AbstractContextManager[Any]] = forward_ad._set_fwd_grad_enabled
 
 
 def forward_mode_active() -> bool:

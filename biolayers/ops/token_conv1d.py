@@ -168,7 +168,8 @@ def _columns(tokens: Tensor, channels: int, like: Tensor) -> Tensor:
     return (tokens.unsqueeze(1) == letters).to(like.dtype)
 
 
-# the derivatives are each other: a convolution is linear in its weight, and so is its gradient in `grad`
+# the derivatives are each other, and each op is its own tangent: a convolution is linear in weight and bias,
+# and so is its gradient in `grad`
 
 
 @token_conv1d.derivative(
@@ -192,6 +193,21 @@ def _(saved, needs, grad):
 def _(saved, needs, grad_weight, grad_bias):
     tokens, *geometry = saved
     return None, token_conv1d(tokens, grad_weight, grad_bias, *geometry), None, None, None, None, None
+
+
+@token_conv1d.tangent
+def _(args, tangents):
+    tokens, weight, _, *geometry = args
+    _, along_weight, along_bias, *_ = tangents
+    return token_conv1d(
+        tokens, torch.zeros_like(weight) if along_weight is None else along_weight, along_bias, *geometry
+    )
+
+
+@token_conv1d_backward.tangent
+def _(args, tangents):
+    tokens, _, *plain = args
+    return token_conv1d_backward(tokens, tangents[1], *plain)
 
 
 @token_conv1d.batch

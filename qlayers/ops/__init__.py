@@ -1,5 +1,6 @@
 """The ops of `qlayers`: one whole circuit on one whole batch each."""
 
+from qlayers.ops import pauli_evolve_tangent, pauli_expval_tangent  # noqa: F401 (they declare forward mode)
 from qlayers.ops.entropy import entropy, entropy_vjp
 from qlayers.ops.pauli_evolve import pauli_evolve, pauli_evolve_vjp
 from qlayers.ops.pauli_expval import pauli_expval, pauli_expval_vjp

@@ -111,13 +111,35 @@ def _(saved, needs, grad):
 
 @entropy_vjp.derivative(saves=lambda rho, grad: (rho, grad))
 def _(saved, needs, along):
-    # Daleckii and Krein: d f(rho)[E] = V (D * V^dagger E V) V^dagger with the divided differences D of f
     rho, grad = saved
+    return _slope_along(rho, along) * grad[:, None, None, None], _entropy_along(rho, along)
+
+
+@entropy.tangent
+def _(args, tangents):
+    return _entropy_along(*args, *tangents)
+
+
+@entropy_vjp.tangent
+def _(args, tangents):
+    (rho, grad), (along, along_grad) = args, tangents
+    parts = [] if along is None else [_slope_along(rho, along) * grad[:, None, None, None]]
+    if along_grad is not None:
+        parts.append(entropy_vjp(rho, along_grad))
+    return sum(parts)
+
+
+def _entropy_along(rho: Tensor, along: Tensor) -> Tensor:
+    """(b,): the derivative of `entropy` along a direction."""
+    return (entropy_vjp(rho, rho.new_ones(rho.shape[:1])) * along).sum((1, 2, 3))
+
+
+def _slope_along(rho: Tensor, along: Tensor) -> Tensor:
+    """The derivative of `entropy_vjp` for the gradient 1 along a direction; this map is its own adjoint."""
+    # Daleckii and Krein: d f(rho)[E] = V (D * V^dagger E V) V^dagger with the divided differences D of f
     values, vectors = _eigen(rho)
     turned = _adjoint(vectors) @ _hermitian(along) @ vectors
-    of_rho = vectors @ _scaled(turned, _differences(values)) @ _adjoint(vectors)
-    of_grad = (_slope(values) * torch.diagonal(turned, dim1=-2, dim2=-1).real).sum(-1)
-    return _parts(of_rho) * grad[:, None, None, None], of_grad
+    return _parts(vectors @ _scaled(turned, _differences(values)) @ _adjoint(vectors))
 
 
 @entropy.batch

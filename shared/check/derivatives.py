@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import combinations
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, combinations
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from shared.check import row as when
 from shared.check.case import Args, Case, gradients, is_inexact, loss, outputs_of, same
 from shared.check.report import Mismatch
 from shared.check.row import Row
+from shared.check.transforms import Problem, dual_numbers
 
 
 def equal_gradients(dtype: torch.dtype) -> Callable[[Case, Args], None]:
@@ -40,27 +41,46 @@ def equal_gradients(dtype: torch.dtype) -> Callable[[Case, Args], None]:
 def subsets(case: Case, args: Args) -> None:
     """Each subset of the arguments may require a gradient, and only those get one."""
     floating = case.floating(args)
-    sizes = range(1, len(floating) + 1) if len(floating) <= 4 else (1, len(floating) - 1, len(floating))
     everything = dict(zip(floating, gradients(case.op.reference, args, floating), strict=True))
-    for size in sizes:
-        for chosen in combinations(floating, size):
-            names = ", ".join(case.op.parameters[i] for i in chosen)
-            leaves = [
-                a.detach().requires_grad_(i in chosen) if is_inexact(a) else a for i, a in enumerate(args)
-            ]
-            value = loss(case.op(*leaves))
-            if value.requires_grad:
-                value.backward()
-            for i in floating:
-                if i in chosen:
-                    found = torch.zeros_like(leaves[i]) if leaves[i].grad is None else leaves[i].grad
-                    same(
-                        found,
-                        everything[i],
-                        f"only {names} requires grad: gradient of {case.op.parameters[i]}",
-                    )
-                elif leaves[i].grad is not None:
-                    raise Mismatch(f"only {names} requires grad: expected none for {case.op.parameters[i]}")
+    for chosen in _some(floating):
+        names = ", ".join(case.op.parameters[i] for i in chosen)
+        leaves = [a.detach().requires_grad_(i in chosen) if is_inexact(a) else a for i, a in enumerate(args)]
+        value = loss(case.op(*leaves))
+        if value.requires_grad:
+            value.backward()
+        for i in floating:
+            if i in chosen:
+                found = torch.zeros_like(leaves[i]) if leaves[i].grad is None else leaves[i].grad
+                same(found, everything[i], f"only {names} requires grad: gradient of {case.op.parameters[i]}")
+            elif leaves[i].grad is not None:
+                raise Mismatch(f"only {names} requires grad: expected none for {case.op.parameters[i]}")
+
+
+def _some(positions: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """The subsets of these arguments, without the empty one; of many arguments, small and large ones."""
+    count = len(positions)
+    sizes = range(1, count + 1) if count <= 4 else (1, count - 1, count)
+    return chain.from_iterable(combinations(positions, size) for size in sizes)
+
+
+def tangents(dtype: torch.dtype) -> Callable[[Case, Args], None]:
+    """Each subset of the arguments may move; the tangents are the reference's."""
+
+    def run(case: Case, args: Args) -> None:
+        cast = case.cast(args, dtype)
+        exact = case.cast(cast, torch.float64)
+        floating = case.floating(cast)
+        found, wanted = Problem(case.op, cast, floating), Problem(case.op.reference, exact, floating)
+        for moving in _some(found.every):
+            names = ", ".join(case.op.parameters[floating[i]] for i in moving)
+            with torch.no_grad():
+                same(
+                    dual_numbers(found, found.values, moving),
+                    dual_numbers(wanted, wanted.values, moving),
+                    f"only {names} moves, {dtype}",
+                )
+
+    return run
 
 
 def incoming(case: Case, args: Args) -> None:
@@ -160,7 +180,17 @@ ROWS = (
         numerical(gradcheck, check_forward_ad=True, check_backward_ad=False, check_undefined_grad=False),
         _needs,
     ),
+    Row("derivatives", "tangents, float64", tangents(torch.float64), _needs, every_sample=True),
+    Row("derivatives", "tangents, float32", tangents(torch.float32), _needs),
     Row("derivatives", "gradgradcheck", numerical(gradgradcheck), _needs, every_sample=True),
+    Row(
+        "derivatives",
+        "gradgradcheck forward mode",
+        numerical(
+            gradgradcheck, check_fwd_over_rev=True, check_rev_over_rev=False, check_undefined_grad=False
+        ),
+        _needs,
+    ),
     Row("derivatives", "retained graph", repeated, _needs),
     Row("derivatives", "no derivative", refuses, (when.without_derivative,)),
 )

@@ -60,6 +60,15 @@ class Problem:
         """The sum of the scalars of many of them."""
         return func.vmap(self.loss)(*lanes).sum()
 
+    def pushed(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """A Jacobian-vector product of them."""
+        found: tuple[Any, ...] = func.jvp(self.output, values, self.tangents)
+        return found[1]
+
+    def pushed_loss(self, *values: Tensor) -> Tensor:
+        """A scalar of a Jacobian-vector product."""
+        return loss(self.pushed(*values))
+
     def pulled_back(self, *values: Tensor) -> Tensor:
         """A scalar of a vector-Jacobian product."""
         found: tuple[Any, ...] = func.vjp(self.output, *values)
@@ -74,11 +83,35 @@ def lanes(value: Tensor) -> Tensor:
     return torch.stack([value * (1 + 0.05 * i) for i in range(_LANES)])
 
 
-def _dual_numbers(p: Problem) -> Any:
+def dual_numbers(p: Problem, values: Sequence[Tensor], moving: Sequence[int]) -> list[Any]:
+    """The floating outputs and their tangents, by dual numbers, where only some of the values move."""
     with forward_ad.dual_level():
-        duals = [forward_ad.make_dual(v, t) for v, t in zip(p.values, p.tangents, strict=True)]
+        duals = [
+            forward_ad.make_dual(v, t) if i in moving else v
+            for i, (v, t) in enumerate(zip(values, p.tangents, strict=True))
+        ]
         unpacked = [forward_ad.unpack_dual(o) for o in p.output(*duals)]
         return [(u.primal, torch.zeros_like(u.primal) if u.tangent is None else u.tangent) for u in unpacked]
+
+
+def _gradient_of_tangents(p: Problem) -> Any:
+    leaves = [value.detach().requires_grad_() for value in p.values]
+    value = loss(tuple(tangent for _, tangent in dual_numbers(p, leaves, p.every)))
+    if not value.requires_grad:  # the op is linear
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    return torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
+
+
+def _gradient_of_pushed(p: Problem) -> Any:
+    """The gradient of `p.pushed_loss`, forward over reverse: mixed derivatives commute."""
+    along = func.grad(loss)(p.pushed(*p.values))
+
+    def pulled_back(*values: Tensor) -> Any:
+        found: tuple[Any, ...] = func.vjp(p.output, *values)
+        return found[1](along)
+
+    slopes: tuple[Any, ...] = func.jvp(pulled_back, p.values, p.tangents)
+    return slopes[1]
 
 
 TRANSFORMS: dict[str, Callable[[Problem], Any]] = {
@@ -93,16 +126,30 @@ TRANSFORMS: dict[str, Callable[[Problem], Any]] = {
     "jacfwd over jacfwd": lambda p: func.jacfwd(func.jacfwd(p.loss, p.every), p.every)(*p.values),
     "jvp": lambda p: func.jvp(p.output, p.values, p.tangents),
     "vmap(jvp)": lambda p: func.vmap(lambda *v: func.jvp(p.output, v, p.tangents))(*p.lanes),
-    "dual numbers": _dual_numbers,
+    "jvp(vmap)": lambda p: func.jvp(func.vmap(p.output), p.lanes, tuple(map(torch.cos, p.lanes))),
+    "jvp over jvp": lambda p: func.jvp(p.pushed, p.values, p.tangents),
+    "jvp over vjp": lambda p: func.jvp(p.pulled_back, p.values, p.tangents),
+    "grad over jvp": lambda p: func.grad(p.pushed_loss, p.every)(*p.values),
+    "jacrev over jacfwd": lambda p: func.jacrev(func.jacfwd(p.loss, p.every), p.every)(*p.values),
+    "dual numbers": lambda p: dual_numbers(p, p.values, p.every),
+    "gradient of dual numbers": _gradient_of_tangents,
+}
+
+# what to expect, in the order of modes in which PyTorch can also differentiate an eigendecomposition twice
+_EXPECTED = {
+    "grad over jvp": _gradient_of_pushed,
+    "gradient of dual numbers": _gradient_of_pushed,
+    "jacrev over jacfwd": TRANSFORMS["jacfwd over jacrev"],
 }
 
 
-def against_reference(transform: Callable[[Problem], Any]) -> Callable[[Case, Args], None]:
+def against_reference(name: str) -> Callable[[Case, Args], None]:
     """The transform of the op equals that of the reference."""
+    transform = TRANSFORMS[name]
 
     def run(case: Case, args: Args) -> None:
         positions = case.floating(args)
-        expected = transform(Problem(case.op.reference, args, positions))
+        expected = _EXPECTED.get(name, transform)(Problem(case.op.reference, args, positions))
         same(transform(Problem(case.op, args, positions)), expected, "the transform against the reference's")
 
     return run
@@ -146,8 +193,8 @@ _EXTRA = {name: (when.real,) for name in TRANSFORMS if name.startswith("jac")}
 
 ROWS = (
     *(
-        Row("func", name, against_reference(transform), (when.differentiable, *_EXTRA.get(name, ())))
-        for name, transform in TRANSFORMS.items()
+        Row("func", name, against_reference(name), (when.differentiable, *_EXTRA.get(name, ())))
+        for name in TRANSFORMS
     ),
     Row("func", "vmap of each argument", mapped(1), (when.tensors,), every_sample=True),
     Row("func", "vmap of pairs", mapped(2), (when.tensors, _pairs), every_sample=True),

@@ -209,6 +209,64 @@ def test_columns_out_of_range_are_refused():
         )
 
 
+# forward mode
+
+MODES = {
+    "jvp": lambda f: lambda s, b: torch.func.jvp(f, (s, b), (torch.cos(s), torch.sin(b))),
+    "jvp of shared": lambda f: lambda s, b: torch.func.jvp(lambda s: f(s, b), (s,), (torch.cos(s),)),
+    "jvp of batched": lambda f: lambda s, b: torch.func.jvp(lambda b: f(s, b), (b,), (torch.sin(b),)),
+    "jacfwd": lambda f: torch.func.jacfwd(f, (0, 1)),
+    "jacfwd of jacfwd": lambda f: torch.func.jacfwd(torch.func.jacfwd(f, (0, 1)), 1),
+    "jacfwd of jacrev": lambda f: torch.func.jacfwd(torch.func.jacrev(f, (0, 1)), (0, 1)),
+    "jacrev of jacfwd": lambda f: torch.func.jacrev(torch.func.jacfwd(f, (0, 1)), 0),
+    "jvp of jvp of jvp": lambda f: MODES["jvp"](MODES["jvp of shared"](MODES["jvp of batched"](f))),
+    "jvp of grad": lambda f: MODES["jvp"](torch.func.grad(lambda *a: f(*a).sin().sum(), (0, 1))),
+    "grad of jvp": lambda f: torch.func.grad(lambda *a: MODES["jvp"](f)(*a)[1].sin().sum(), (0, 1)),
+    "vmap of jvp": lambda f: (
+        lambda s, b: torch.func.vmap(MODES["jvp"](f), (0, None))(torch.stack([s, 2 * s]), b)
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("mode", MODES)
+def test_forward_mode_runs_on_jets(mode, dtype, monkeypatch):
+    rotations = torch.tensor([[1, 2, 0, 0], [2, 1, 1, 1], [3, 3, 0, 1], [1, 1, 1, 0], [2, 0, 0, 0]])
+    shared, batched, *tables = arguments((rotations, torch.tensor([[0, 1], [1, 3]]), 2, 3, (2, 2)), 1, dtype)
+    shared, batched = shared[0], batched[0]
+    exact = [a.double() for a in (shared, batched)]
+    expected = MODES[mode](lambda s, b: pauli_expval.reference(s, b, *tables))(*exact)
+    for operation in (pauli_expval, pauli_expval_vjp, pauli_expval_jet, pauli_expval_jet_vjp):
+        monkeypatch.setattr(operation, "reference", None)
+    found = MODES[mode](lambda s, b: pauli_expval(s, b, *tables))(shared, batched)
+    leaves = (torch.utils._pytree.tree_leaves(tree) for tree in (found, expected))
+    for output, wanted in zip(*leaves, strict=True):
+        assert output.dtype == dtype
+        torch.testing.assert_close(output.double(), wanted, rtol=0, atol=100 * TOLERANCE[dtype])
+
+
+@given(circuits(most_wires=3, batches=(0, 1, 3)))
+@settings(max_examples=15)
+def test_any_circuit_moves_as_its_reference_does(circuit):
+    shared, batched, *tables = arguments(circuit, 2)
+    at, along = (shared[0], batched[0]), (shared[1], batched[1])
+
+    def of(operation):
+        return torch.func.jvp(lambda *angles: operation(*angles, *tables), at, along)
+
+    torch.testing.assert_close(of(pauli_expval), of(pauli_expval.reference), rtol=0, atol=1e-11)
+    grad = incoming((shared, batched, *tables))[0]
+
+    def product(operation):
+        return torch.func.jvp(
+            lambda *moving: operation(*moving[:2], *tables, moving[2]), (*at, grad), (*along, torch.sin(grad))
+        )
+
+    torch.testing.assert_close(
+        product(pauli_expval_vjp), product(pauli_expval_vjp.reference), rtol=0, atol=1e-11
+    )
+
+
 # the layer
 
 

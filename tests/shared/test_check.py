@@ -44,7 +44,14 @@ def batch_rule(again, dims, x, w):
 
 
 def make(
-    name, *, kernel=kernel_by_numpy, derivative=derivative, batch_rule=batch_rule, fake=None, autocast=True
+    name,
+    *,
+    kernel=kernel_by_numpy,
+    derivative=derivative,
+    tangent=None,
+    batch_rule=batch_rule,
+    fake=None,
+    autocast=True,
 ):
     """Declare sin(x) * w for x (b, n) and w (n,), right unless a part is replaced."""
 
@@ -54,6 +61,8 @@ def make(
 
     f.kernel("numpy", device="cpu", dtypes=FLOATS)(kernel)
     f.derivative(saves=lambda x, w: (x, w))(derivative)
+    if tangent is not None:
+        f.tangent(tangent)
     f.batch(batch_rule)
     if fake is not None:
         f.fake(fake)
@@ -140,6 +149,63 @@ def test_wrong_gradient():
         "module/autocast",
         "derivatives/retained graph",
     }
+
+
+def tangent(args, tangents):
+    (x, w), (along_x, along_w) = args, tangents
+    parts = [] if along_x is None else [torch.cos(x) * w * along_x]
+    return sum(parts if along_w is None else [*parts, torch.sin(x) * along_w])
+
+
+# but not gradgradcheck: the gradient of this op is made of plain functions
+FORWARD = {
+    "derivatives/gradcheck forward mode",
+    "derivatives/tangents, float64",
+    "derivatives/tangents, float32",
+    "func/jacfwd over jacrev",
+    "func/jacfwd over jacfwd",
+    "func/jvp",
+    "func/vmap(jvp)",
+    "func/jvp(vmap)",
+    "func/jvp over jvp",
+    "func/jvp over vjp",
+    "func/grad over jvp",
+    "func/jacrev over jacfwd",
+    "func/dual numbers",
+    "func/gradient of dual numbers",
+}
+
+
+def test_a_right_tangent_rule_conforms():
+    conforms(make("tangent", tangent=tangent), rows=LIGHT).raise_for_failures()
+
+
+def test_wrong_tangent_rule():
+    failed = failures(make("wrong_tangent", tangent=lambda a, t: 1.01 * tangent(a, t)))
+    assert failed == FORWARD
+
+
+def test_tangent_rule_that_does_not_differentiate_again():
+    def cut(args, tangents):
+        return tangent(tuple(a.detach() for a in args), tangents)
+
+    failed = failures(make("cut_tangent", tangent=cut))
+    assert failed == {
+        "func/jacfwd over jacfwd",
+        "func/jvp over jvp",
+        "func/grad over jvp",
+        "func/jacrev over jacfwd",
+        "func/gradient of dual numbers",
+    }
+
+
+def test_tangent_rule_that_forgets_what_stands_still():
+    def forgets(args, tangents):
+        return tangent(args, tangents) if None not in tangents else torch.zeros_like(args[0])
+
+    failed = failures(make("forgets_still", tangent=forgets), ["derivatives", "func"])
+    assert {"derivatives/tangents, float64", "derivatives/tangents, float32"} <= failed
+    assert not failed & {"func/jvp", "func/dual numbers"}
 
 
 def test_gradient_that_does_not_differentiate_again():

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import shared
-from shared import Cost, UserError, declare
+from shared import Cost, UserError, catalogue
 
 
 @shared.op("declare::scaled")
@@ -279,12 +279,12 @@ def test_unpickling_imports_the_module(tmp_path, monkeypatch):
 @pytest.fixture
 def plugins(monkeypatch, tmp_path):
     def install(*entries):
-        declare._load_plugins.cache_clear()
-        monkeypatch.setattr(declare, "entry_points", lambda group: [e for e in entries if e.group == group])
+        catalogue.load_plugins.cache_clear()
+        monkeypatch.setattr(catalogue, "entry_points", lambda group: [e for e in entries if e.group == group])
 
     monkeypatch.syspath_prepend(tmp_path)
     yield install
-    declare._load_plugins.cache_clear()
+    catalogue.load_plugins.cache_clear()
 
 
 def test_plugins_are_loaded_for_the_registry(plugins, tmp_path):

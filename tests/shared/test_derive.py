@@ -1,9 +1,11 @@
 """The router: each row of its table against plain PyTorch, and which face of the op each situation takes."""
 
+import itertools
 import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, func, nn
@@ -72,7 +74,59 @@ def plain_pair(x, w, scale=2.0):
     return plain(x, w, scale), torch.cos(x)
 
 
-OPS = {"full": (full, plain), "bare": (bare, plain), "pair": (pair, plain_pair)}
+@shared.op("derive::ruled")
+def ruled(x: Tensor, w: Tensor, scale: float = 2.0) -> Tensor:
+    """Forward and reverse mode by rules, in a kernel that no mode sees through."""
+    return plain(x, w, scale)
+
+
+@shared.op("derive::ruled_slope")
+def ruled_slope(x: Tensor, w: Tensor, scale: float = 2.0) -> Tensor:
+    return torch.cos(x) * torch.exp(w) * scale
+
+
+def by_numpy(function):
+    def kernel(x, w, scale):
+        if not torch.compiler.is_compiling():
+            calls.append("kernel")
+        return torch.from_numpy(np.ascontiguousarray(function(x.numpy()) * np.exp(w.numpy()) * scale))
+
+    return kernel
+
+
+def add_rules(op, function, slope, sign):
+    """To the op function(x) exp(w) scale, whose derivative with respect to x is sign * the op `slope`."""
+    op.kernel("numpy")(by_numpy(function))
+
+    @op.derivative(saves=lambda x, w, scale: (x, w, scale))
+    def _(saved, needs, grad):
+        return grad * sign * slope(*saved), (grad * op(*saved)).sum_to_size(saved[1].shape), None
+
+    @op.tangent
+    def _(args, tangents):
+        along_x, along_w, along_scale = tangents
+        assert along_scale is None
+        parts = [] if along_x is None else [sign * slope(*args) * along_x]
+        return sum(parts if along_w is None else [*parts, op(*args) * along_w])
+
+    @op.batch
+    def _(again, dims, x, w, scale):
+        x, w = (a if d is None else a.movedim(d, 0) for a, d in zip((x, w), dims, strict=False))
+        if dims[1] is not None:
+            lost = x.ndim - (dims[0] is not None) - (w.ndim - 1)  # axes that x has and w lacks
+            w = w.reshape(w.shape[0], *(1,) * lost, *w.shape[1:])
+        return again(x, w, scale), 0
+
+
+add_rules(ruled, np.sin, ruled_slope, 1)
+add_rules(ruled_slope, np.cos, ruled, -1)
+
+OPS = {
+    "full": (full, plain),
+    "bare": (bare, plain),
+    "pair": (pair, plain_pair),
+    "ruled": (ruled, plain),
+}
 
 
 @pytest.fixture
@@ -142,6 +196,139 @@ def test_compiled_jvp(tmp_path):
     subprocess.run([sys.executable, script], check=True, env={"PYTHONPATH": ":".join(sys.path)}, timeout=120)
 
 
+# transforms of transforms of transforms, where a rule of forward mode loses tangents if PyTorch has its way
+
+WRAPPERS = {
+    "jacfwd": lambda f: func.jacfwd(f, (0, 1)),
+    "jvp": lambda f: lambda x, w: func.jvp(f, (x, w), (torch.cos(x), torch.sin(w))),
+    "jvp of one": lambda f: lambda x, w: func.jvp(lambda w: f(x, w), (w,), (torch.cos(w),))[1],
+    "vjp": lambda f: lambda x, w: pulled_back(f, x, w),
+    "vmap": lambda f: lambda x, w: func.vmap(f, (0, None))(torch.stack([x, 2 * x]), w),
+}
+
+
+def pulled_back(f, x, w):
+    output, pull_back = func.vjp(f, x, w)
+    return pull_back(torch.utils._pytree.tree_map(torch.cos, output))
+
+
+@pytest.mark.parametrize("outer", WRAPPERS)
+def test_a_rule_of_forward_mode_nests(outer):
+    x, w = torch.randn(2, 2, dtype=torch.float64)
+    for inner in itertools.chain.from_iterable(itertools.product(WRAPPERS, repeat=n) for n in (0, 1, 2)):
+        found, expected = ruled, plain
+        for name in (*inner, outer):
+            found, expected = WRAPPERS[name](found), WRAPPERS[name](expected)
+        same(found(x, w), expected(x, w), " in ".join((*inner, outer)))
+
+
+@pytest.mark.parametrize("moving", [(0,), (1,), (0, 1), ()])
+@pytest.mark.parametrize("no_grad", [False, True])
+def test_dual_numbers(moving, no_grad, args):
+    """In eager mode: some arguments move, and the tangents have gradients unless nobody wants them."""
+    leaves = [a.clone().requires_grad_() for a in args[:2]]
+    along = [torch.cos(a).requires_grad_() for a in args[:2]]
+
+    def evaluate(f):
+        with forward_ad.dual_level(), torch.set_grad_enabled(not no_grad):
+            given = [
+                forward_ad.make_dual(a, t) if i in moving else a
+                for i, (a, t) in enumerate(zip(leaves, along, strict=True))
+            ]
+            value, tangent = forward_ad.unpack_dual(f(*given, 3.0))
+            assert (tangent is None) == (not moving)
+            assert value.requires_grad == (not no_grad)
+            if tangent is None:
+                return value
+            if no_grad:
+                return value, tangent
+            wanted = [*leaves, *along]
+            return value, tangent, torch.autograd.grad(tangent.sum(), wanted, materialize_grads=True)
+
+    calls.clear()
+    same(evaluate(ruled), evaluate(plain), f"{moving} moves")
+    assert calls
+
+
+def test_forward_over_an_eager_backward(args):
+    """A graph made before the level opens is differentiated along the gradient that arrives."""
+
+    def along(f):
+        x = args[0].clone().requires_grad_()
+        value = f(x, args[1])
+        with forward_ad.dual_level():
+            grad = forward_ad.make_dual(torch.ones_like(value), torch.cos(value))
+            return forward_ad.unpack_dual(torch.autograd.grad(value, x, grad)[0]).tangent
+
+    same(along(ruled), along(plain), "tangent of the gradient")
+
+
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # of any function with constants
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_linearize(dtype):
+    x, w = torch.randn(2, 3, dtype=dtype)
+    value, along = func.linearize(ruled, x, w)
+    expected = func.jvp(plain, (x, w), (w, x))
+    same((value, along(w, x)), expected, "linearized")
+
+
+def test_autocast_casts_arguments_and_tangents():
+    @shared.op("derive::cast")
+    def f(x: Tensor) -> Tensor:
+        return x @ x.T
+
+    @f.tangent
+    def _(args, tangents):
+        (x,), (along,) = args, tangents
+        assert x.dtype == along.dtype == torch.float32
+        return x @ along.T + along @ x.T
+
+    f.autocast(cpu=torch.float32)
+    x = torch.randn(2, 3, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = func.jvp(f, (x,), (torch.cos(x),))
+    expected = func.jvp(f.reference, (x.float(),), (torch.cos(x).float(),))
+    same(found, expected, "inside autocast")
+    assert found[1].dtype == torch.float32
+
+
+@shared.op("derive::ranked")
+def ranked(x: Tensor, by: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A floating output, an integer one, and one that stands still."""
+    return x * by, by + 1, torch.ones_like(x)
+
+
+@ranked.tangent
+def _(args, tangents):
+    return tangents[0] * args[1], None, torch.zeros_like(args[0])
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, func.vmap], ids=["plain", "vmap"])
+def test_integers_among_arguments_and_outputs(transform):
+    x, by = torch.randn(2, 3), torch.arange(6).reshape(2, 3)
+    call = transform(lambda x: func.jvp(lambda x: ranked(x, by.sum(0)), (x,), (torch.cos(x),)))
+    (value, index, still), (slope, none, nothing) = call(x)
+    torch.testing.assert_close(value, x * by.sum(0))
+    torch.testing.assert_close(slope, torch.cos(x) * by.sum(0))
+    assert torch.equal(index.expand(2, 3), (by.sum(0) + 1).expand(2, 3))
+    assert not none.any()
+    assert still.all()
+    assert not nothing.any()
+
+
+@pytest.mark.parametrize(
+    ("answer", "received"), [(lambda t: (t, t), "a tensor, a tensor"), (lambda t: None, "None")]
+)
+def test_a_tangent_rule_with_other_tangents_than_outputs_is_named(answer, received, args):
+    @shared.op("derive::mistangented")
+    def f(x: Tensor) -> Tensor:
+        return 2 * x
+
+    f.tangent(lambda args, tangents: answer(tangents[0]))
+    with pytest.raises(TypeError, match=f"derive::mistangented: .* expected a tensor, received {received}"):
+        func.jvp(f, args[:1], args[:1])
+
+
 # which face
 
 
@@ -159,6 +346,12 @@ def test_forward_mode_takes_the_reference(args):
         full(forward_ad.make_dual(args[0], args[0]), *args[1:])
     func.jvp(lambda x: full(x, *args[1:]), (args[0],), (args[0],))
     assert calls == ["reference", "reference"]
+
+
+def test_forward_mode_takes_the_kernel_where_the_op_has_a_rule(args):
+    calls.clear()
+    func.jvp(lambda x: ruled(x, *args[1:]), args[:1], args[:1])
+    assert calls == ["kernel", "kernel"]  # of the value and of the slope
 
 
 def test_func_takes_the_kernel_in_eager_mode(args):
