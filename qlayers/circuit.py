@@ -101,7 +101,7 @@ class Circuit:
         """
         from qlayers.capture import capture, guess_features
         from qlayers.record import QuantumFunction
-        from qlayers.trace import ValueNeeded
+        from qlayers.symbolic import ValueNeeded
 
         wanted = QuantumFunction(function, shapes_of(weight_shapes), input_arg=input_arg)
         found = features if features is not None else guess_features(wanted) or 1

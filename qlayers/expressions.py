@@ -67,7 +67,7 @@ class Nodes:
     def __init__(self, rows: Iterable[Row] = ()):
         self.rows: list[Row] = []
         self._number: dict[Row, int] = {}
-        self.refused: str | None = None  # why tracing had to stop, see `qlayers.trace`
+        self.refused: str | None = None  # why tracing had to stop, see `qlayers.symbolic`
         for row in rows:
             self._add(row)
 

@@ -1,5 +1,6 @@
 """The layer: a quantum circuit as a `torch.nn.Module`."""
 
+import contextlib
 import copy
 import math
 import pickle
@@ -105,7 +106,7 @@ class QuantumLayer(nn.Module):
         if features is not None:
             self._program(features)
             return
-        with torch.device("cpu"):
+        with _on_cpu():
             guess = guess_features(self._function)
         try:
             self._program(guess or len(self._function.device_wires) or 1)
@@ -140,19 +141,22 @@ class QuantumLayer(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The measurements of inputs (..., features), see the class for their shape."""
-        shape = inputs.shape
-        if not shape or not inputs.is_floating_point():
+        shape, dtype = inputs.shape, inputs.dtype
+        if not shape or not dtype.is_floating_point:
             raise UserError(
-                f"A QuantumLayer takes floating inputs of shape (..., features), not {inputs.dtype} of shape "
+                f"A QuantumLayer takes floating inputs of shape (..., features), not {dtype} of shape "
                 f"{tuple(shape)}; use inputs.float() or add a dimension."
             )
         program = self._programs.get(shape[-1])
         if program is None:
             program = self._program(shape[-1])
         flat = inputs if len(shape) == 2 else inputs.reshape(math.prod(shape[:-1]), shape[-1])
-        out = _run(program, flat, [getattr(self, name) for name in program.names])  # (b, outputs)
-        if out.dtype != inputs.dtype:
-            out = _cast(out, inputs.dtype)
+        weights = [getattr(self, name) for name in program.names]
+        if dtype in COMPUTED_AS or any([weight.dtype is not dtype for weight in weights]):  # noqa: C419
+            flat, weights = _promoted(flat, weights)
+        out = program.run(flat, weights)  # (b, outputs)
+        if out.dtype is not dtype:
+            out = _cast(out, dtype)
         if program.single:
             out = out.squeeze(-1)
         return out if len(shape) == 2 else out.reshape(shape[:-1] + out.shape[1:])
@@ -166,7 +170,7 @@ class QuantumLayer(nn.Module):
                     f"is being compiled or exported; pass features={features} to QuantumLayer, or call it "
                     "once before."
                 )
-            with torch.device("cpu"):
+            with _on_cpu():
                 self._programs[features] = self._make(features)
         return self._programs[features]
 
@@ -181,7 +185,7 @@ class QuantumLayer(nn.Module):
             )
         from qlayers.capture import capture
         from qlayers.retrace import Retraced
-        from qlayers.trace import ValueNeeded
+        from qlayers.symbolic import ValueNeeded
 
         try:
             return Captured.of(capture(self._function, features), features)
@@ -238,15 +242,19 @@ class FeaturesError(UserError):
     """The quantum function fails for inputs with this number of features."""
 
 
-def _run(program: "Captured | Retraced", inputs: Tensor, weights: list[Tensor]) -> Tensor:
-    """(b, outputs) of (b, features), computed in the dtype that inputs and weights promote to."""
+def _on_cpu() -> contextlib.AbstractContextManager:
+    """New tensors on the CPU, where that is not so already: torch slows down each call in such a context."""
+    if torch.get_default_device().type == "cpu":
+        return contextlib.nullcontext()
+    return torch.device("cpu")
+
+
+def _promoted(inputs: Tensor, weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """All in the dtype that they promote to, in which the circuit is computed."""
     dtype = COMPUTED_AS.get(inputs.dtype, inputs.dtype)
     for weight in weights:
-        if weight.dtype != dtype:
-            dtype = torch.promote_types(dtype, COMPUTED_AS.get(weight.dtype, weight.dtype))
-    if inputs.dtype != dtype:
-        inputs = inputs.to(dtype)
-    return program.run(inputs, [weight if weight.dtype == dtype else weight.to(dtype) for weight in weights])
+        dtype = torch.promote_types(dtype, COMPUTED_AS.get(weight.dtype, weight.dtype))
+    return inputs.to(dtype), [weight.to(dtype) for weight in weights]
 
 
 def _cast(out: Tensor, dtype: torch.dtype) -> Tensor:

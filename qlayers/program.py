@@ -47,7 +47,7 @@ class Captured:
                 f"The circuit uses {circuit.features_used} input features (x0 to "
                 f"x{circuit.features_used - 1}), the inputs have {features} in their last dimension."
             )
-        return cls(replace(circuit, features=features))
+        return cls(circuit if features == circuit.features else replace(circuit, features=features))
 
     def _add(self, device: torch.device, dtype: torch.dtype) -> PlanTables | StateTables:
         if torch.is_inference_mode_enabled():  # the tables serve training, too

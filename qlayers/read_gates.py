@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qlayers.blocks import check_block
 from qlayers.gates import gate
-from qlayers.trace import Symbolic, ValueNeeded
+from qlayers.symbolic import Symbolic, ValueNeeded
 from shared.errors import UserError
 
 # a gate with k controls becomes up to 2^k rotations per rotation; beyond, PennyLane decomposes
@@ -38,7 +38,7 @@ class Recorded(NamedTuple):
 
 def label(wire):
     """A wire label as int or str."""
-    if isinstance(wire, str):
+    if type(wire) is int or isinstance(wire, str):
         return wire
     try:
         return int(wire.__index__())
@@ -54,7 +54,7 @@ def expand(op, touched: set) -> Iterator[Recorded]:
     """The gates and blocks that make up `op`, in order; `touched`, the wires acted on before, grows."""
     if op.name in NOTHING:
         return
-    found = _block(op, touched) or _known(op) or _evolution(op)
+    found = _known(op) or _block(op, touched) or _evolution(op)
     if found is None and not op.has_decomposition and op.has_matrix and len(op.wires) <= MOST_DENSE_WIRES:
         found = _unitary(op, labels(op.wires))
     if isinstance(found, Recorded):
@@ -68,29 +68,36 @@ def expand(op, touched: set) -> Iterator[Recorded]:
         yield one
 
 
+def takes(op) -> bool:
+    """Whether `expand` makes gates and blocks of an operation without PennyLane's decomposition."""
+    if op.name in NOTHING or op.name == "Projector" or "QubitUnitary" in op.name:
+        return True
+    if _known(op) is not None or _evolution(op) is not None:
+        return True
+    return not op.has_decomposition and op.has_matrix and len(op.wires) <= MOST_DENSE_WIRES
+
+
 def _known(op) -> Recorded | None:
     """One gate of the table, or None."""
-    name, wires = op.name, list(labels(op.wires))
+    name, wires = op.name, labels(op.wires)
     if name == "GlobalPhase":
         return Recorded(name, (), list(op.data))
     if name == "PauliRot":
         name = f"PauliRot[{op.hyperparameters['pauli_word']}]"
-    elif gate(name, len(wires)) is None or name.startswith(("C(", "Adjoint(")):
-        base = getattr(op, "base", None)
-        inner = None if base is None else _known(base)
-        if inner is None:
-            return None
-        name, wires, parameters, _ = inner
-        if op.name.startswith("Adjoint("):
-            name = f"Adjoint({name})"
-        elif (values := getattr(op, "control_values", None)) is not None and len(values) <= MOST_CONTROLS:
-            for value in reversed(values):
-                name = f"C({name})" if value else f"C0({name})"
-            wires = [*labels(op.control_wires), *wires]
-        else:
-            return None
-        return Recorded(name, tuple(wires), parameters)
-    return Recorded(name, tuple(wires), list(op.data)) if gate(name, len(wires)) else None
+    if not name.startswith(("C(", "Adjoint(")) and gate(name, len(wires)):
+        return Recorded(name, wires, list(op.data))
+    inner = _known(op.base) if hasattr(op, "base") else None
+    if inner is None:
+        return None
+    values = getattr(op, "control_values", None)
+    if name.startswith("Adjoint("):
+        return inner._replace(gate=f"Adjoint({inner.gate})")
+    if values is None or len(values) > MOST_CONTROLS:
+        return None
+    gates = inner.gate
+    for value in reversed(values):
+        gates = f"C({gates})" if value else f"C0({gates})"
+    return inner._replace(gate=gates, wires=(*labels(op.control_wires), *inner.wires))
 
 
 def _evolution(op) -> list[Recorded] | None:
@@ -199,7 +206,7 @@ def _numbers(name: str, wires: tuple, values) -> Recorded:
             parts.append(torch.zeros_like(values))
         return Recorded(name, wires, [Vector(torch.cat(parts, -1))])
     if np.ndim(values) > 1:
-        values = torch.as_tensor(np.asarray(values))
+        values = torch.as_tensor(np.array(values))  # a copy: torch wants to write
         return _numbers(name, wires, values)
     entries = tuple(np.asarray(values).reshape(-1).tolist())
     check_block(name, wires, 0, entries)

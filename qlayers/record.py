@@ -1,6 +1,6 @@
 """One call of a PennyLane quantum function, recorded: operations, and the measurements it asks for.
 
-It works alike with tensors that have values and with those of `qlayers.trace` that have none. PennyLane
+It works alike with tensors that have values and with those of `qlayers.symbolic` that have none. PennyLane
 applies the QNode's transforms, and decomposes what the gate table does not know.
 """
 

@@ -4,6 +4,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
+from biolayers.commands.wording import on_the_command_line
 from shared.errors import UserError
 
 AlphabetName = Literal["DNA", "RNA", "PROTEIN"]
@@ -64,12 +65,13 @@ def train(
     options = {name: value for name, value in locals().items() if name not in ("out", "resume")}
     from biolayers.commands import training
 
-    if resume is None:
-        training.start(options, out=out)
-    else:
-        defaults = _defaults()
-        changed = {name: value for name, value in options.items() if value != defaults[name]}
-        training.resume(resume, changed, defaults=defaults, out=out)
+    with on_the_command_line():
+        if resume is None:
+            training.start(options, out=out)
+        else:
+            defaults = _defaults()
+            changed = {name: value for name, value in options.items() if value != defaults[name]}
+            training.resume(resume, changed, defaults=defaults, out=out)
 
 
 def predict(
@@ -96,7 +98,10 @@ def predict(
     """
     from biolayers.commands import prediction
 
-    count = prediction.predict(checkpoint, fasta, out, force=force, batch_size=batch_size, threads=threads)
+    with on_the_command_line():
+        count = prediction.predict(
+            checkpoint, fasta, out, force=force, batch_size=batch_size, threads=threads
+        )
     print(f"{count:,} predictions in {out}")
 
 
@@ -123,7 +128,8 @@ def demo(
 
     given = {"model": model, "epochs": epochs, "seed": seed, "threads": threads}
     data = {"fasta": example_file("splice_junctions.fa"), "label_pattern": r"class=(\w+)"}
-    training.start({**_defaults(), **data, **given}, out=out, name="demo")
+    with on_the_command_line():
+        training.start({**_defaults(), **data, **given}, out=out, name="demo")
 
 
 def _defaults() -> dict[str, Any]:

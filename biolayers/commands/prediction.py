@@ -8,7 +8,7 @@ import torch
 from biolayers import FastaDataset, models
 from biolayers.commands.training import ALPHABETS
 from shared.app.runs import fresh_file, model_weights, read_checkpoint
-from shared.app.settings import at_least
+from shared.app.settings import MOST_TASKS, within
 from shared.errors import UserError
 
 
@@ -16,13 +16,14 @@ def predict(
     checkpoint: Path, fasta: Path, out: Path, *, force: bool, batch_size: int, threads: int | None
 ) -> int:
     """Write the table and return its number of rows; an error leaves what was at `out` as it was."""
-    if out.exists() and not force:
-        raise UserError(f"--out: {out} is there already; give another name, or --force to replace it")
+    if out.is_dir() or (out.exists() and not force):
+        way = "give the name of a file" if out.is_dir() else "give another name, or --force to replace it"
+        raise UserError(f"--out: {out} is there already; {way}")
     if not out.parent.is_dir():
         raise UserError(f"--out: there is no folder {out.parent}; make it first")
-    at_least("--batch-size", batch_size, 1)
+    within("--batch-size", batch_size, 1)
     if threads is not None:
-        at_least("--threads", threads, 1)
+        within("--threads", threads, 1, MOST_TASKS)
         torch.set_num_threads(threads)
     content = read_checkpoint(checkpoint)
     card = content["qbio"]

@@ -91,7 +91,13 @@ def _run(words: list[str]) -> int:
     if not words:
         parser.print_help()
         return 0
-    given = parser.parse_args(words)
+    try:
+        given = parser.parse_args(words)
+    except UnicodeDecodeError as error:  # of the one file that it reads
+        raise UserError(
+            "--config: expected a text file in YAML, received bytes that are no text; give the config.yaml "
+            "of a run"
+        ) from error
     options = given[given.subcommand].as_dict()
     options.pop("config", None)
     result = loaded[given.subcommand](**options)  # type: ignore[misc, operator]

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[reportPrivateImportUsage]
 
+from shared.app.wording import option, reworded
 from shared.errors import UserError
 
 
@@ -28,21 +29,13 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise one line that says what was wrong and where the help is."""
-        program, reason = self.prog, " ".join(message.split()).rstrip(".")
-        reason = re.sub(r'Parser key "(\w+)"', lambda key: _option(key[1]), reason)
-        reason = re.sub(
-            r"Expected a typing\.Literal\[(.*?)\]\. Got value", r"expected one of \1, received", reason
-        )
+        program, reason = self.prog, reworded(message, self._option_string_actions)
         lacking = re.fullmatch(r"the following arguments are required: (.+)", reason)
         if lacking:  # the parent says it of a command, as `command.option`
             places = [place.strip().rpartition(".") for place in lacking[1].split(",")]
             program = " ".join(filter(None, (program, places[0][0])))
-            reason = f"expected also {', '.join(_option(name) for _, _, name in places)}"
+            reason = f"expected also {', '.join(option(name) for _, _, name in places)}"
         raise UserError(f"{reason}; see `{program} --help`") from ex
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def build(commands: Mapping[str, Callable | str | None], *, version: str) -> Parser:

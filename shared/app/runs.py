@@ -49,17 +49,27 @@ class Run:
         """A new folder: the one asked for, or the first free one of `runs/name`, `runs/name-2`, ...
 
         Raises:
-            UserError: The folder asked for holds something already.
+            UserError: The folder asked for holds something already, or cannot be made.
         """
         if folder is None:
             wanted = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
             folder = next(free for free in (Path("runs") / each for each in wanted) if not free.exists())
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        elif folder.exists() and not folder.is_dir():
+            raise UserError(
+                f"--out: expected a new or empty folder, received the file {folder}; give another name"
+            )
+        elif folder.exists() and any(folder.iterdir()):
             raise UserError(
                 f"--out: expected a new or empty folder, received {folder}, which holds something already; "
                 f"choose another one, or continue that run with --resume {folder}"
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--out: expected a folder that can be made, received {folder} ({error.strerror}); "
+                "choose another one"
+            ) from error
         return cls(folder)
 
     @classmethod
@@ -78,8 +88,12 @@ class Run:
         return run
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, option: str = "--checkpoint") -> dict[str, Any]:
     """The content of a checkpoint, or of the best one of a run's folder; no code in the file is executed.
+
+    Args:
+        path: The file, or the folder.
+        option: By which it was named, for messages.
 
     Raises:
         UserError: There is no such file, or it is not a checkpoint that `qbio train` wrote.
@@ -89,18 +103,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     file = Run(path).best if path.is_dir() else path
     if not file.is_file():
         hint = "training was stopped before its first epoch ended" if path.is_dir() else "check the path"
-        raise UserError(f"checkpoint: expected a file at {file}, found none; {hint}")
+        raise UserError(f"{option}: expected a file at {file}, found none; {hint}")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes PyTorch raise nearly anything
         unsafe = isinstance(error, pickle.UnpicklingError)
         reason = "it holds more than plain data" if unsafe else "it is damaged, or no checkpoint"
         raise UserError(
-            f"checkpoint: {file} cannot be read ({reason}); expected a file that `qbio train` wrote, "
+            f"{option}: {file} cannot be read ({reason}); expected a file that `qbio train` wrote, "
             "such as RUN/checkpoints/best.ckpt"
         ) from error
     if not isinstance(content, dict) or "qbio" not in content or "state_dict" not in content:
-        raise UserError(f"checkpoint: {file} was not written by `qbio train`; give the folder of a run")
+        raise UserError(f"{option}: {file} was not written by `qbio train`; give the folder of a run")
     return content
 
 
@@ -115,14 +129,29 @@ def model_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def fresh_file(path: Path) -> Iterator[IO[str]]:
-    """Write a file so that a reader, or a crash, finds the old content or the new one, never half of it."""
+    """Write a file so that a reader, or a crash, finds the old content or the new one, never half of it.
+
+    Raises:
+        UserError: Nothing can be written there.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with draft.open("w", encoding="utf-8", newline="") as file:
+        with _opened(draft, path) as file:
             yield file
         draft.replace(path)
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it was never there, or its folder is gone
+            draft.unlink()
+
+
+def _opened(draft: Path, path: Path) -> IO[str]:
+    try:
+        return draft.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise UserError(
+            f"{path}: expected a file that can be written, but it cannot ({error.strerror}); choose another "
+            "folder with --out"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

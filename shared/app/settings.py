@@ -5,6 +5,17 @@ from dataclasses import dataclass
 
 from shared.errors import UserError
 
+MOST = (1 << 31) - 1
+MOST_TASKS = 1024  # threads, or processes
+WHOLE = (  # whole numbers among the settings, each with the least and the most that it may be
+    ("epochs", 1, MOST),
+    ("batch_size", 1, MOST),
+    ("patience", 1, MOST),
+    ("seed", 0, MOST),
+    ("workers", 0, MOST_TASKS),
+    ("threads", 1, MOST_TASKS),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -33,14 +44,10 @@ class Settings:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience"):
-            at_least("--" + name.replace("_", "-"), getattr(self, name), 1)
-        for name in ("seed", "workers"):
-            at_least("--" + name, getattr(self, name), 0)
-        if self.seed >= 1 << 31:
-            raise UserError(f"--seed: expected a whole number below 2^31, received {self.seed}")
-        if self.threads is not None:
-            at_least("--threads", self.threads, 1)
+        for name, least, most in WHOLE:
+            value = getattr(self, name)
+            if value is not None:
+                within("--" + name.replace("_", "-"), value, least, most)
         if not 0 < self.lr < math.inf:
             raise UserError(f"--lr: expected a number above 0, received {self.lr}")
         if not 0 <= self.weight_decay < math.inf:
@@ -49,13 +56,13 @@ class Settings:
             raise UserError(f"averaging: expected a number from 0 up to 1, received {self.averaging}")
 
 
-def at_least(option: str, value: int, least: int) -> None:
-    """Refuse a whole number below `least`.
+def within(option: str, value: int, least: int, most: int = MOST) -> None:
+    """Refuse a whole number below `least` or above `most`.
 
     Example:
-        >>> at_least("--epochs", 0, 1)
+        >>> within("--epochs", 0, 1)
         Traceback (most recent call last):
-        shared.errors.UserError: --epochs: expected a whole number from 1 on, received 0
+        shared.errors.UserError: --epochs: expected a whole number from 1 to 2147483647, received 0
     """
-    if value < least:
-        raise UserError(f"{option}: expected a whole number from {least} on, received {value}")
+    if not least <= value <= most:
+        raise UserError(f"{option}: expected a whole number from {least} to {most}, received {value}")

@@ -81,7 +81,7 @@ def train(
     loaders = {name: _loader(part, settings, shuffle=name == "train") for name, part in parts.items()}
     start = run.last if resume and run.last.exists() else None
     if start is not None:
-        past = read_checkpoint(start)
+        past = read_checkpoint(start, option="--resume")
         _same_data(past["qbio"], card)
         if past["epoch"] >= settings.epochs:
             done = past["epoch"] + 1

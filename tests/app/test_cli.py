@@ -1,5 +1,6 @@
 """The command line: its help, its manners, and one clear line for every mistake."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -47,12 +48,23 @@ def test_the_help_of_a_command_comes_from_its_function(qbio):
         (["nosuch"], ["nosuch", "train"]),
         (["train", "--fast"], ["--fast"]),
         (["train", "--nosuch", "1"], ["--nosuch", "qbio train --help"]),
-        (["train", "--epochs", "many"], ["epochs", "many"]),
-        (["train", "--epochs", "0"], ["epochs", "0"]),
-        (["train", "--lr", "-1"], ["lr", "-1"]),
+        (["train", "--batch_size", "3"], ["--batch_size 3", "did you mean --batch-size?"]),
+        (["train", "--modle", "cnn"], ["--modle", "did you mean --model?"]),
+        (["train", "x.fa"], ["x.fa", "--NAME VALUE"]),
+        (["train", "--epochs", "many"], ["--epochs: expected a whole number, received many"]),
+        (["train", "--epochs", "1.5"], ["--epochs: expected a whole number, received 1.5"]),
+        (["train", "--epochs"], ["--epochs: expected a value, received none"]),
+        (["train", "--epochs", "0"], ["--epochs", "received 0"]),
+        (["train", "--lr", "-1"], ["--lr", "-1"]),
+        (["train", "--lr", "nan"], ["--lr: expected a number, received nan"]),
+        (["train", "--threads", "99999999999"], ["--threads", "from 1 to 1024"]),
+        (["train", "--threads", "x"], ["--threads: expected a whole number, received x"]),
+        (["train", "--pad-to", "wide"], ["--pad-to: expected 'longest' or a whole number, received wide"]),
+        (["train", "--class-files", "x.fa"], ["--class-files.NAME VALUE", "x.fa"]),
         (["train", "--alphabet", "KLINGON"], ["alphabet", "KLINGON", "PROTEIN"]),
-        (["train", "--config", "nosuch.yaml"], ["nosuch.yaml"]),
-        (["predict"], ["checkpoint"]),
+        (["train", "--config", "nosuch.yaml"], ["--config", "nosuch.yaml"]),
+        (["predict"], ["--checkpoint, --fasta"]),
+        (["predict", "--force=maybe"], ["--force: expected no value, received 'maybe'"]),
         (["doctor", "extra"], ["extra"]),
     ],
 )
@@ -64,6 +76,37 @@ def test_a_wrong_option_gets_one_line_and_code_2(qbio, words, parts):
     assert "Traceback" not in err
     for part in parts:
         assert part in err
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (b"fasta: [\n", ["--config", "YAML", "line 2"]),
+        (b"- 1\n", ["--config", "YAML", "- 1"]),
+        (b"nosuch: 1\n", ["--config", "'nosuch'", "qbio train"]),
+        (b"epochs: many\n", ["--epochs", "whole number", "many"]),
+        (b"\xff\xfe\x00", ["--config", "no text"]),
+    ],
+)
+def test_a_wrong_file_of_options_gets_one_line(qbio, tmp_path, content, parts):
+    config = tmp_path / "options.yaml"
+    config.write_bytes(content)
+    code, out, err = qbio("train", "--config", config)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "demo", "doctor"])
+def test_every_command_has_a_help_that_explains_every_option(qbio, command):
+    code, out, err = qbio(command, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"usage: qbio {command} ")
+    options = re.findall(r"^  (?:-h, )?(--[\w-]+.*(?:\n {6,}.*)*)", out, re.MULTILINE)
+    assert len(options) >= 2
+    for option in options:
+        assert re.search(r" {2}[a-zA-Z]", option), option  # an explanation after the name
 
 
 def test_options_may_come_from_a_file(qbio, tmp_path):

@@ -182,6 +182,18 @@ def test_an_existing_folder_is_not_written_into(finished, fasta, qbio):
     assert f"--resume {finished}" in " ".join(err.split())
 
 
+@pytest.mark.parametrize("place", ["taken", "taken/run", "/proc/run"])
+def test_a_run_needs_a_folder_that_can_be_written(fasta, tmp_path, qbio, place):
+    (tmp_path / "taken").write_text("mine")
+    out = tmp_path / place
+    code, shown, err = qbio("train", "--fasta", fasta, "--label-pattern", PATTERN, "--out", out)
+    assert (code, shown) == (2, "")
+    assert err.count("\n") == 1
+    for part in ("--out: expected", str(out), "another"):
+        assert part in err
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
 # -- data that cannot be trained on
 
 GOOD = ">a class=x\nACGT\n>b class=y\nACGA\n"
@@ -199,9 +211,20 @@ GOOD = ">a class=x\nACGT\n>b class=y\nACGA\n"
         (GOOD, ["--labels", "nosuch.csv"], ["nosuch.csv"]),
         (GOOD.replace("class=y", "class=x"), ["--label-pattern", PATTERN], ["classes", "only 'x'"]),
         (GOOD.replace("ACGA", "AC!A"), ["--label-pattern", PATTERN], ["'b'", "position 3", "'!'"]),
-        (GOOD.replace("ACGA", "ACGAA"), ["--label-pattern", PATTERN], ["4", "5", "pad"]),
+        (GOOD.replace("ACGA", "ACGAA"), ["--label-pattern", PATTERN], ["4", "5", "choose --pad-to longest"]),
+        (GOOD, ["--label-pattern", PATTERN, "--pad-to", "3"], ["at most 3", "--pad-to longest"]),
+        (GOOD, ["--label-pattern", PATTERN, "--pad-to", "0"], ["--pad-to: expected 'longest' or a length"]),
+        (GOOD, ["--label-pattern", PATTERN, "--label-column", "x"], ["--label-column", "give --labels"]),
+        (GOOD, ["--label-pattern", "class="], ["--label-pattern 'class='", "group"]),
+        ("ACGT\n" + GOOD, ["--label-pattern", PATTERN], ["line 1", "'>'", "'A'"]),
+        (GOOD + ">c class=x\n", ["--label-pattern", PATTERN], ["'c'", "no sequence"]),
         (GOOD, ["--label-pattern", PATTERN], ["at least 3 different sequences"]),
-        (GOOD, ["--label-pattern", PATTERN, "--model", "nosuch"], ["nosuch", "cnn", "hybrid"]),
+        (GOOD, ["--label-pattern", PATTERN, "--model", "nosuch"], ["--model: ", "nosuch", "cnn", "hybrid"]),
+        (
+            GOOD,
+            ["--label-pattern", PATTERN, "--model", "cnn+nosuch"],
+            ["--model: ", "'nosuch'", "cnn+quantum"],
+        ),
     ],
 )
 def test_bad_data_gets_one_clear_line(tmp_path, qbio, content, words, parts):
@@ -214,6 +237,7 @@ def test_bad_data_gets_one_clear_line(tmp_path, qbio, content, words, parts):
     assert err.count("\n") == 1
     for part in parts:
         assert part in err
+    assert not re.search(r"\w=['\[]", err.replace("class=", ""))  # options, not arguments of Python
     assert not (tmp_path / "run").exists()
 
 
@@ -294,6 +318,25 @@ def test_predictions_are_not_overwritten_unasked(finished, fasta, tmp_path, qbio
     assert out.read_text() == "mine"
     assert qbio(*words, "--force")[0] == 0
     assert out.read_text().startswith("name,predicted,")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--out", "HERE", "--force"], ["--out", "name of a file"]),
+        (["--out", "HERE/no/p.csv"], ["--out", "no folder"]),
+        (["--out", "/proc/p.csv"], ["--out", "/proc"]),
+        (["--batch-size", "0"], ["--batch-size", "from 1"]),
+        (["--threads", "0"], ["--threads", "from 1"]),
+    ],
+)
+def test_wrong_options_of_a_prediction_get_one_line(finished, fasta, tmp_path, qbio, words, parts):
+    given = [word.replace("HERE", str(tmp_path)) for word in words]
+    code, out, err = qbio("predict", "--checkpoint", finished, "--fasta", fasta, *given)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
 
 
 @pytest.mark.parametrize(

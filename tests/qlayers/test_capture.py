@@ -1,6 +1,8 @@
 """Capture: what PennyLane functions become, and what is refused with which words."""
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pennylane as qml
@@ -186,6 +188,7 @@ def test_trainable_coefficients():
         return qml.expval(qml.Hamiltonian([w[0], 0.5], [qml.Z(0), qml.Y(0)]))
 
     layer = QuantumLayer(function, {"w": 2}).double()
+    assert "0.5*<Y(0)>" in layer.circuit.draw()
     x = torch.rand(3, 1, dtype=torch.float64)
     assert_close(layer(x), layer.w[0] * torch.cos(x[:, 0]) - 0.5 * torch.sin(x[:, 0]))
 
@@ -240,6 +243,68 @@ def test_capture_leaves_the_generator_alone():
 )
 def test_number_of_features_is_judged(function, features):
     assert Circuit.from_function(function, {}).features == features
+
+
+@pytest.mark.parametrize("features", [None, 3])
+@pytest.mark.parametrize(
+    "index",
+    [
+        lambda inputs, i: inputs[..., i],
+        lambda inputs, i: inputs.T[i],
+        lambda inputs, i: inputs.unbind(-1)[i],
+        lambda inputs, i: 2 * inputs[..., i],
+    ],
+)
+def test_a_function_is_called_twice(index, features):
+    seen = []
+
+    def function(inputs, w):
+        seen.append(tuple(inputs.shape))
+        for i in range(3):
+            qml.RX(index(inputs, i) * w[i], wires=i)
+        return _measured(None)
+
+    circuit = Circuit.from_function(function, {"w": 3}, features=features)
+    assert (circuit.features, len(circuit.operations)) == (3, 3)
+    assert len(seen) == 2
+    assert seen[0][0] != seen[1][0]
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        (lambda inputs: 1 / inputs.shape[-1], "0.5*x1"),  # it may depend on the number of features
+        (lambda inputs: 1 / inputs.shape[0], None),  # but not on the number of samples
+        (lambda inputs: 1 / inputs.numel(), None),
+        (lambda inputs: random.random(), None),
+    ],
+)
+def test_what_the_guess_of_features_saw_is_confirmed(scale, expected):
+    def function(inputs):
+        qml.RX(inputs[..., 1] * scale(inputs), wires=0)
+        return _measured(None)
+
+    layer = QuantumLayer(function, {})
+    if expected is None:
+        assert "called anew at each forward, since its angles change" in repr(layer)
+    else:
+        assert expected in layer.circuit.draw()
+
+
+def test_angles_that_are_elements_load_no_part_of_torch():
+    """The first call of torch's dispatcher with a tensor of ours takes half a second."""
+    code = """
+import sys, pennylane as qml, torch
+from qlayers import QuantumLayer
+def function(inputs, weights):
+    qml.AngleEmbedding(inputs, wires=range(2))
+    qml.StronglyEntanglingLayers(weights, wires=range(2))
+    return qml.expval(qml.Z(0))
+print(QuantumLayer(function, {"weights": (2, 2, 3)}))
+assert "torch.distributed.tensor" not in sys.modules
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "2 features" in found.stdout, found.stderr
 
 
 def _measured(_):

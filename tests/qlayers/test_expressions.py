@@ -12,10 +12,14 @@ from torch.testing import assert_close
 
 from qlayers.evaluate import Scheduler, angles
 from qlayers.expressions import Nodes, compact, reachable
-from qlayers.trace import Symbolic, ValueNeeded, symbolic
+from qlayers.symbolic import Symbolic, ValueNeeded, symbolic
 
 SAMPLES, FEATURES = 3, 2
 CPU = torch.device("cpu")
+
+
+def made(ids: list[int], nodes: Nodes, shape: tuple[int, ...]) -> Symbolic:
+    return symbolic(torch.tensor(ids).reshape(shape), nodes)
 
 
 def written(x, w):
@@ -89,8 +93,8 @@ def _without_grad(x):
 def traced(code):
     """The traced result and the table; x has the features of all samples in a row."""
     nodes = Nodes()
-    x = symbolic([nodes.input(i) for i in range(SAMPLES * FEATURES)], nodes, (SAMPLES, FEATURES))
-    w = symbolic([nodes.weight("w", i) for i in range(4)], nodes, (2, 2))
+    x = made([nodes.input(i) for i in range(SAMPLES * FEATURES)], nodes, (SAMPLES, FEATURES))
+    w = made([nodes.weight("w", i) for i in range(4)], nodes, (2, 2))
     return code(x, w), nodes
 
 
@@ -242,3 +246,38 @@ def test_schedule_groups_equal_work():
     ]
     schedule = Scheduler(nodes.rows, {"w": 100}, 100, outputs).schedule
     assert [(step.function, step.count) for step in schedule.steps] == [("sin", 100), ("mul", 100)]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x[0],
+        lambda x: x[..., 1],
+        lambda x: x[:, None],
+        lambda x: x.T,
+        lambda x: x.permute(1, 0),
+        lambda x: x.transpose(0, 1),
+        lambda x: x.reshape(-1),
+        lambda x: x.unbind(1)[1],
+        lambda x: x.unsqueeze(0),
+        lambda x: next(iter(x)),
+        lambda x: x[[0, 2]],
+    ],
+)
+def test_views_of_inputs(view):
+    nodes = Nodes()
+    x = made([nodes.input(i) for i in range(6)], nodes, (3, 2))
+    seen = view(x)
+    assert isinstance(seen, Symbolic)
+    assert torch.equal(seen.ids, view(x.ids))
+    assert seen.requires_grad
+
+
+@pytest.mark.parametrize("view", [lambda x: x, lambda x: x[..., 0], lambda x: x.T, lambda x: x.unbind(1)[0]])
+def test_inputs_are_not_written_into(view):
+    nodes = Nodes()
+    x = made([nodes.input(i) for i in range(6)], nodes, (3, 2))
+    before = x.ids.clone()
+    with pytest.raises(RuntimeError, match="leaf"):
+        view(x).mul_(2)
+    assert torch.equal(x.ids, before)
