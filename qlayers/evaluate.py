@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,6 +58,31 @@ class Schedule:
     constants: tuple[float, ...]
     steps: tuple[Step, ...]
     finals: tuple[Gather, Gather]
+
+    def affine(self, weights: int, features: int) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """Index, scale and offset of the shared angles in the weights and of the others in the features.
+
+        For a schedule without steps. A constant has the scale 0.
+
+        Args:
+            weights: how many numbers all weights have.
+            features: how many a sample has.
+        """
+        sides = (np.concatenate([np.zeros(weights), self.constants]), np.zeros(features))
+        found = []
+        for gather, constants, count in zip(self.finals, sides, (weights, features), strict=True):
+            index = np.arange(len(constants)) if gather.index is None else np.array(gather.index, np.int64)
+            scale = np.ones(len(index)) if gather.scale is None else np.array(gather.scale)
+            offset = np.zeros(len(index)) if gather.offset is None else np.array(gather.offset)
+            of_weight = index < count
+            found.append(
+                (
+                    np.where(of_weight, index, 0),
+                    np.where(of_weight, scale, 0.0),
+                    np.where(of_weight, offset, scale * constants[index] + offset),
+                )
+            )
+        return found[0], found[1]
 
     def tables(self, device: torch.device, dtype: torch.dtype) -> "Tables":
         """The schedule with its numbers as tensors on a device, in a floating dtype."""

@@ -26,60 +26,70 @@ _MOST_LAUNCHES = 64  # batch sizes that are remembered
 
 def run(tables: "PlanTables", inputs: Tensor, weights: Sequence[Tensor]) -> Tensor | None:
     """(b, outputs) as `PlanTables.run` computes them; None where the pass is not plain."""
-    if torch.compiler.is_dynamo_compiling():
+    if torch.compiler.is_dynamo_compiling() or not tables.affine:
         return None
     tensors = (inputs, *weights)
     if not eager.is_plain(tensors):
         return None
     if not eager.records_gradient(tensors):
-        return _evaluate(tables, *_angles(tables, inputs, weights), keep=False)[0]
-    return _apply(tables, inputs, *weights) if tables.affine else None
-
-
-def _angles(tables: "PlanTables", inputs: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """The angles (Ks in all) that all samples share and those (b, Kb) of each sample, contiguous."""
-    if tables.direct:
-        shared, batched = weights[0], inputs
-    else:
-        shared, batched = angles(inputs, weights, tables.angles)
-    return (
-        shared if shared.is_contiguous() else shared.contiguous(),
-        batched if batched.is_contiguous() else batched.contiguous(),
-    )
+        return _evaluate(tables, inputs, weights, keep=False)[0]
+    return _apply(tables, inputs, *weights)
 
 
 def _evaluate(
-    tables: "PlanTables", shared: Tensor, batched: Tensor, *, keep: bool
+    tables: "PlanTables", inputs: Tensor, weights: Sequence[Tensor], *, keep: bool
 ) -> tuple[Tensor, Tensor | None, "Launch | None"]:
     """The outputs, what was kept for backward, and the launch that did it."""
-    launch, kept = _launch(tables, pauli_expval, shared, batched), None
+    shared, own = _numbers(inputs, weights)
+    launch, kept = _launch(tables, pauli_expval, shared, own), None
     if launch is None:
-        shared = shared.reshape(-1)
-        found = pauli_expval.run_kernel(shared, batched, *tables.circuit)
+        found = pauli_expval.run_kernel(*angles(inputs, weights, tables.angles), *tables.circuit)
     else:
-        found, kept = launch.forward(shared, batched, keep=keep)
-    return (found if tables.matrix is None else tables.combine(found, shared, batched)), kept, launch
+        found, kept = launch.forward(shared, own, keep=keep)
+    return (found if tables.matrix is None else tables.summed(found)), kept, launch
 
 
-def _launch(tables: "PlanTables", op: Any, shared: Tensor, batched: Tensor, *grad: Tensor) -> "Launch | None":
-    """How our kernel runs the op on these angles; None where another provider is chosen."""
-    key = op.name, preference(op), len(op.kernels), batched.shape[0], shared.numel()
+def _numbers(inputs: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """What a launch makes angles of, contiguous: all weights in a row, in any shape, and the inputs."""
+    if len(weights) == 1:
+        shared = weights[0]
+    elif weights:
+        shared = torch.cat([weight.reshape(-1) for weight in weights])
+    else:
+        shared = inputs.new_empty(0)
+    return (
+        shared if shared.is_contiguous() else shared.contiguous(),
+        inputs if inputs.is_contiguous() else inputs.contiguous(),
+    )
+
+
+def _launch(tables: "PlanTables", op: Any, shared: Tensor, own: Tensor) -> "Launch | None":
+    """How our kernel runs the op for these numbers; None where another provider is chosen."""
+    key = op.name, preference(op), len(op.kernels), own.shape, shared.numel()
     launch = tables.launches.get(key, tables)
-    return _chosen(tables, key, op, shared, batched, *grad) if launch is tables else launch
+    return _chosen(tables, key, op, shared, own) if launch is tables else launch
 
 
-def _chosen(
-    tables: "PlanTables", key: tuple, op: Any, shared: Tensor, batched: Tensor, *grad: Tensor
-) -> "Launch | None":
+def _chosen(tables: "PlanTables", key: tuple, op: Any, shared: Tensor, own: Tensor) -> "Launch | None":
     """`_launch`, for the first time."""
-    chosen = choose(op, (shared.reshape(-1), batched, *tables.circuit, *grad))
-    found = None
-    if chosen.provider in ("numba", "numba-single"):
-        from qlayers.kernels.numba.launch import LAUNCHES
+    from qlayers.kernels.numba.code import Picked
+    from qlayers.kernels.numba.launch import Launch, is_single
 
-        found = LAUNCHES[chosen.provider](shared, batched, *tables.circuit)
+    _, words, wires = tables.circuit
+    picked = [Picked(*rows) for rows in tables.schedule.affine(shared.numel(), own.shape[-1])]
+    batch = own.shape[0]
+    columns = shared.new_empty(len(picked[SHARED].index)), own.new_empty(batch, len(picked[BATCHED].index))
+    grad = () if op is pauli_expval else (own.new_empty(batch, words.shape[0]),)
+    provider, found = choose(op, (*columns, *tables.circuit, *grad)).provider, None
     if len(tables.launches) >= _MOST_LAUNCHES:
         tables.launches.clear()
+    if provider in ("numba", "numba-single"):
+        single = is_single(provider, wires, own.dtype)
+        sizes = shared.numel(), batch, own.shape[-1]
+        found = tables.launches.get((single, *sizes))  # forward and backward share what one of them keeps
+        if found is None:
+            found = Launch(*tables.circuit, *sizes, own.dtype, single=single, picked=(picked[0], picked[1]))
+            tables.launches[single, *sizes] = found
     tables.launches[key] = found
     return found
 
@@ -87,64 +97,41 @@ def _chosen(
 class _Pass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tables: "PlanTables", inputs: Tensor, *weights: Tensor) -> Tensor:
-        shared, batched = _angles(tables, inputs, weights)
-        values, kept, launch = _evaluate(tables, shared, batched, keep=True)
+        values, kept, launch = _evaluate(tables, inputs, weights, keep=True)
         ctx.tables, ctx.launch = tables, launch
-        made = (None, None) if tables.direct else (shared, batched)
-        ctx.save_for_backward(inputs, *weights, kept, *made)
+        ctx.save_for_backward(inputs, *weights, kept)
         return values
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         tables = ctx.tables
-        inputs, *weights, kept, shared, batched = ctx.saved_tensors
+        inputs, *weights, kept = ctx.saved_tensors
         if tables.matrix is not None:
             grad = grad @ tables.matrix.mT  # (b, T)
-        slopes = None
-        if torch.is_grad_enabled():  # this derivative is differentiated in turn, down to inputs and weights
-            shared, batched = angles(inputs, weights, tables.angles)
-        elif tables.direct:
-            shared, batched = _angles(tables, inputs, weights)
         if not torch.is_grad_enabled() and eager.is_plain((grad,)):
-            slopes = _slopes(tables, shared, batched, grad, kept, ctx.launch)
-        if slopes is None:
-            slopes = pauli_expval_vjp(shared.reshape(-1), batched, *tables.circuit, grad)
-        if tables.direct:
-            of_weight = slopes[SHARED]
-            return (
-                None,
-                slopes[BATCHED],
-                of_weight if of_weight.dim() == weights[0].dim() else of_weight.view_as(weights[0]),
-            )
-        _, of_inputs, *of_weights = ctx.needs_input_grad
-        found: list[Tensor | None] = [None, None, *[None] * len(weights)]
-        if of_inputs:
-            found[1] = scatter(slopes[BATCHED], inputs.shape[-1], *tables.finals[BATCHED])
-        if True in of_weights:
-            sizes = [weight.numel() for weight in weights]
-            slope = scatter(slopes[SHARED], sum(sizes) + tables.constants, *tables.finals[SHARED])
-            parts = (slope,) if slope.numel() == sizes[0] else slope.split([*sizes, tables.constants])
-            for i, need in enumerate(of_weights):
-                if need:
-                    found[2 + i] = parts[i].view_as(weights[i])
-        return tuple(found)
+            shared, own = _numbers(inputs, weights)
+            launch = _launch(tables, pauli_expval_vjp, shared, own)
+            if launch is not None:
+                if not grad.is_contiguous():
+                    grad = grad.contiguous()
+                of_weights, of_inputs = launch.backward(
+                    shared, own, grad, kept if launch is ctx.launch else None
+                )
+                return None, of_inputs, *_split(of_weights, weights)
+        # other providers, and a derivative that is differentiated in turn, down to inputs and weights
+        slopes = pauli_expval_vjp(*angles(inputs, weights, tables.angles), *tables.circuit, grad)
+        of_inputs = scatter(slopes[BATCHED], inputs.shape[-1], *tables.finals[BATCHED])
+        numbers = sum(weight.numel() for weight in weights)
+        of_weights = scatter(slopes[SHARED], numbers + tables.constants, *tables.finals[SHARED])
+        return None, of_inputs, *_split(of_weights[:numbers], weights)
 
 
-def _slopes(
-    tables: "PlanTables",
-    shared: Tensor,
-    batched: Tensor,
-    grad: Tensor,
-    kept: Tensor | None,
-    keeper: "Launch | None",
-) -> tuple[Tensor, Tensor]:
-    """The gradients of the angles, in their shapes, by a kernel; `kept` serves the launch that kept it."""
-    if not grad.is_contiguous():
-        grad = grad.contiguous()
-    launch = _launch(tables, pauli_expval_vjp, shared, batched, grad)
-    if launch is None:
-        return pauli_expval_vjp.run_kernel(shared.reshape(-1), batched, *tables.circuit, grad)
-    return launch.backward(shared, batched, grad, kept if launch is keeper else None)
+def _split(row: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The gradients of the weights, from those of all their numbers."""
+    if len(weights) < 2:
+        return tuple([row if row.shape == weight.shape else row.view_as(weight) for weight in weights])
+    parts = row.split([weight.numel() for weight in weights])
+    return tuple([part.view_as(weight) for part, weight in zip(parts, weights, strict=True)])
 
 
 _apply = eager.applier(_Pass)

@@ -112,10 +112,8 @@ class PlanTables:
             self.results = Results(plan.reads, device, dtype)
         self.constants = len(plan.schedule.constants)
         # the rest serves `qlayers.node`
-        self.circuit = self.rotations, self.words, self.wires
+        self.schedule, self.circuit = plan.schedule, (self.rotations, self.words, self.wires)
         self.affine = not plan.schedule.steps and not plan.weighed
-        untouched = not self.constants and all(part is None for final in self.finals for part in final)
-        self.direct = self.affine and untouched and len(plan.schedule.weights) == 1
         self.launches: dict[tuple, Any] = {}
 
     def run(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
@@ -143,13 +141,16 @@ class PlanTables:
                 return self.combine(values, shared, batched)
         return self.combine(values, shared, batched)
 
+    def summed(self, values: Tensor) -> Tensor:
+        """(b, outputs) of the terms with constant factors."""
+        out = values @ self.matrix
+        return out if self.offsets is None else out + self.offsets
+
     def combine(self, values: Tensor, shared: Tensor, batched: Tensor) -> Tensor:
         """(b, outputs) from the words' expectation values (b, T) and the angles."""
         if self.matrix is None:
             return values
-        out = values @ self.matrix
-        if self.offsets is not None:
-            out = out + self.offsets
+        out = self.summed(values)
         if self.weighed is None:
             return out
         one = values.new_ones(()).expand(values.shape[0], 1)

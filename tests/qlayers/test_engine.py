@@ -81,7 +81,7 @@ def test_many_tables_are_not_made(engine, monkeypatch):
 def test_states_that_forward_keeps_serve_backward_any_number_of_times(single, own, monkeypatch):
     circuit = tables(8, 60, 4, own=own)
     shared, batched, grad = (torch.randn(size) for size in (5, (37, 5), (37, 6)))
-    launch = host.launch_of(shared, batched, *circuit, single=single)
+    launch = host.Launch(*circuit, 5, 37, 5, torch.float32, single=single)
     values, kept = launch.forward(shared, batched, keep=True)
     plain, nothing = launch.forward(shared, batched)
     assert nothing is None
@@ -103,9 +103,9 @@ def test_gradients_of_a_wrong_shape_are_refused(engine, shape):
 
 def test_what_is_kept_is_bounded():
     circuit = tables(8, 10, 4)
-    launch = host.Launch(*circuit, angles=5, batch=10**6, columns=5, dtype=torch.float32, single=False)
+    launch = host.Launch(*circuit, 5, 10**6, 5, torch.float32, single=False)
     assert launch.keeps == 0
-    launch = host.Launch(*circuit, angles=5, batch=100, columns=5, dtype=torch.float32, single=False)
+    launch = host.Launch(*circuit, 5, 100, 5, torch.float32, single=False)
     assert 0 < launch.keeps <= host._MOST_KEPT_BYTES
 
 

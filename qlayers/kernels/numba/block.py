@@ -39,10 +39,12 @@ class Work(NamedTuple):
     common: Any  # (Ks rows) gradients of the shared angles, summed over blocks
     lane: Any  # (3 rows) one vector being put together
     tables: Any  # (D, 2, 2^n) of the diagonal passes, if there are any
-    # float64: cosines and sines of half the reduced angles
-    cosines: Any  # (Ks,)
+    parts: Any  # (parts, Ks) numbers: the gradients that each part has summed up
+    # float64
+    shared: Any  # (Ks,) the shared angles; cosines and sines of half of each, reduced
+    cosines: Any
     sines: Any
-    own: Any  # (Kb * width,) the block's own angles
+    own: Any  # (Kb * width,) the block's own angles, the same
     own_cosines: Any
     own_sines: Any
     # int64
@@ -63,8 +65,8 @@ def room_for(code, like, backward):
     most = max(code.turn_count, code.word_count)
     rows = 4 * code.half if backward else 2 * code.half
     rows += chunk + most + 5 * code.turn_count + (1 << code.low_bits) + 2 * code.step_count + 7
-    rows += code.columns + code.angles if backward else 0
-    numbers = 3 * code.angles + 4 * code.columns * width + code.pass_count + 2 * width
+    rows += code.columns + code.angles + 1 + code.parts * code.angles // lanes if backward else 0
+    numbers = 4 * code.angles + 4 * code.columns * width + code.pass_count + 2 * width
     return np.empty(8 * (rows + 1) + numbers, np.float64)
 
 
@@ -89,7 +91,10 @@ def work_in(room, code, like, backward, tables):
     slopes = beyond(matrix, 4 * lanes)
     common = beyond(slopes, code.columns * lanes if backward else 0)
     lane = beyond(common, code.angles * lanes if backward else 0)
-    cosines = recast(beyond(lane, 3 * lanes), 0.0)
+    parts = beyond(lane, 3 * lanes)
+    parts_rows = 1 + code.parts * code.angles // lanes if backward else 0
+    shared = recast(beyond(parts, parts_rows * lanes), 0.0)
+    cosines = beyond(shared, code.angles)
     sines = beyond(cosines, code.angles)
     own = beyond(sines, code.angles)
     own_cosines = beyond(own, code.columns * width)
@@ -103,23 +108,50 @@ def work_in(room, code, like, backward, tables):
         frame_x[lane_number] = frame_z[lane_number] = 0
     fill_patterns(code.low_bits, lanes, patterns)
     rows_of = state, costate, rows, sums, tau, sgn, growth, patterns, begin_cos, begin_sin, matrix, slopes
-    numbers = cosines, sines, own, own_cosines, own_sines, counts, own_counts, shifts, frame_x, frame_z
-    return Work(*rows_of, common, lane, tables, *numbers, width)
+    numbers = (
+        shared,
+        cosines,
+        sines,
+        own,
+        own_cosines,
+        own_sines,
+        counts,
+        own_counts,
+        shifts,
+        frame_x,
+        frame_z,
+    )
+    return Work(*rows_of, common, lane, tables, parts, *numbers, width)
 
 
 @njit(**_INNER)
-def take_angles(code, given, block, work):
-    """The block's own angles, of (b, Kb); lanes beyond the batch get 0."""
-    columns, width = code.columns, work.width
+def take_shared(code, given, work):
+    """The shared angles, of numbers (S,)."""
+    for k in range(code.angles):
+        scale, value = code.shared_scale[k], code.shared_offset[k]
+        if scale != 0.0:
+            value += scale * given[code.shared_index[k]]
+        work.shared[k] = value
+    half_angles(work.shared, code.angles, work.cosines, work.sines, work.counts)
+
+
+@njit(**_INNER)
+def take_own(code, given, block, work):
+    """The block's own angles, of numbers (b, F); lanes beyond the batch get 0."""
+    width = work.width
     first = block * width
     count = min(width, code.batch - first)
-    for lane in range(count):
-        for column in range(columns):
-            work.own[column * width + lane] = given[(first + lane) * columns + column]
-    for lane in range(count, width):
-        for column in range(columns):
-            work.own[column * width + lane] = 0.0
-    half_angles(work.own, columns * width, work.own_cosines, work.own_sines, work.own_counts)
+    for column in range(code.columns):
+        index, scale, offset = code.own_index[column], code.own_scale[column], code.own_offset[column]
+        at = column * width
+        for lane in range(count):
+            value = offset
+            if scale != 0.0:
+                value += scale * given[(first + lane) * code.features + index]
+            work.own[at + lane] = value
+        for lane in range(count, width):
+            work.own[at + lane] = 0.0
+    half_angles(work.own, code.columns * width, work.own_cosines, work.own_sines, work.own_counts)
 
 
 @njit(**_INNER)

@@ -7,14 +7,14 @@ forward has kept, or else it runs the block forward again. So memory grows neith
 
 from numba import njit
 
-from qlayers.kernels.numba.angles import half_angles
 from qlayers.kernels.numba.beginning import begin, record, undo_beginning
 from qlayers.kernels.numba.block import (
     CHUNK,
     prepare_beginning,
     prepare_turns,
     room_for,
-    take_angles,
+    take_own,
+    take_shared,
     work_in,
 )
 from qlayers.kernels.numba.code import decoded, passed, turn
@@ -172,15 +172,20 @@ def backward_passes(code, work):
 
 @njit(**_INNER)
 def put_slopes(code, work, block, slopes):
-    """Write the gradients of the block's own angles, into (b, Kb)."""
-    columns, first = code.columns, block * work.width
-    if code.low_bits:
-        for column in range(columns):
-            slopes[block * columns + column] = total(load(work.slopes, column))
-        return
-    for lane in range(min(work.width, code.batch - first)):
-        for column in range(columns):
-            slopes[(first + lane) * columns + column] = work.slopes[column * work.width + lane]
+    """Write the gradients of the numbers (b, F) that the block's own angles are made of."""
+    features, width, first = code.features, work.width, block * work.width
+    count = min(width, code.batch - first)
+    for i in range(first * features, (first + count) * features):
+        slopes[i] = 0
+    for column in range(code.columns):
+        index, scale = code.own_index[column], code.own_scale[column]
+        if scale == 0.0:
+            continue
+        if code.low_bits:
+            slopes[block * features + index] += scale * total(load(work.slopes, column))
+        else:
+            for lane in range(count):
+                slopes[(first + lane) * features + index] += scale * work.slopes[column * width + lane]
 
 
 @njit(**_INNER)
@@ -192,12 +197,16 @@ def copy_rows(into, rows, factor, array):
 
 @njit(**_INNER)
 def sum_parts(code, parts, sums):
-    """Add up the gradients (parts, Ks)."""
+    """The gradients of the numbers (S,) that the shared angles are made of, from those of all parts."""
+    for i in range(code.sources):
+        sums[i] = 0
     for column in range(code.angles):
-        found = 0.0
-        for part in range(code.parts):
-            found += parts[part * code.angles + column]
-        sums[column] = found
+        scale = code.shared_scale[column]
+        if scale != 0.0:
+            found = 0.0
+            for part in range(code.parts):
+                found += parts[part * code.angles + column]
+            sums[code.shared_index[column]] += scale * found
 
 
 @njit(**_INNER)
@@ -234,7 +243,7 @@ def run(
     task,
     array,
     like,
-    angles_at,
+    shared_at,
     own_at,
     values_at,
     parts_at,
@@ -252,12 +261,12 @@ def run(
             parts have found.
         array: sizes and program, see `code.coded`.
         like: an array in the dtype of the call.
-        angles_at: the address of the shared angles (Ks,); each of the following is an address, or 0.
-        own_at: the angles of the samples, (b, Kb).
+        shared_at: the address of the numbers (S,) of the shared angles; the following are addresses, or 0.
+        own_at: (b, F) numbers of the samples' angles.
         values_at: (b, T) expectation values, or for backward their gradients.
-        parts_at: (parts, Ks) gradients of the shared angles, found by each part.
-        sums_at: (Ks,) those of all parts; may be `parts_at` if there is one.
-        slopes_at: (b, Kb) those of the samples' angles.
+        parts_at: (parts, Ks) gradients of the shared angles, found by each part; 0 if all run in this call.
+        sums_at: (S,) gradients of the numbers that they are made of.
+        slopes_at: (b, F) those of the samples' numbers.
         kept_at: the states of all blocks at the end: forward writes them, backward then need not run forward.
         tables_at: (D, 2, 2^n) of diagonal passes.
     """
@@ -267,19 +276,19 @@ def run(
     slopes, kept = place_at(slopes_at, like), place_at(kept_at, like)
     room = room_for(code, like, backward)
     work = work_in(room, code, like, backward, place_at(tables_at, like))
-    half_angles(place_at(angles_at, like), code.angles, work.cosines, work.sines, work.counts)
+    take_shared(code, place_at(shared_at, like), work)
     if task & FILL:
         fill_tables(code, work)
     if start < stop:
         prepare_beginning(code, 0, work)
         if code.uniform:
             prepare_turns(code, work)
-    parts = place_at(parts_at, like)
+    parts = place_at(parts_at, like) if parts_at else work.parts
     for part in range(start, stop):
         if backward:
             zero_rows(work.common, 0, code.angles)
         for block in range(code.blocks * part // code.parts, code.blocks * (part + 1) // code.parts):
-            take_angles(code, given, block, work)
+            take_own(code, given, block, work)
             prepare_beginning(code, 1, work)
             if not code.uniform:
                 prepare_turns(code, work)

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qlayers.kernels.numba.code import Sizes, coded
+from qlayers.kernels.numba.code import Picked, Sizes, as_they_are, coded
 from qlayers.kernels.numba.engine import BACKWARD, FILL, SUM, run
-from qlayers.kernels.numba.program import schedule
+from qlayers.kernels.numba.program import Schedule, schedule
 from qlayers.ops.engines import LANE_BYTES, version_of
 from shared.simd import lanes_of
 from shared.threads import parallel
@@ -30,10 +30,15 @@ class Launch:
     `sizes` and `schedule` are what the kernel gets, `keeps` the bytes that forward keeps for backward.
 
     Args:
-        rotations: (K, 4) int64, words: (T, 2) int64, wires: as `qlayers::pauli_expval` takes them.
-        angles: Ks, shared angles; batch: b; columns: Kb, angles of each sample.
+        rotations: (K, 4) int64, with `words` (T, 2) int64 and `wires` as `qlayers::pauli_expval` takes them.
+        words: see there.
+        wires: see there.
+        sources: S, numbers that shared angles are made of.
+        batch: b.
+        features: F, numbers that the angles of a sample are made of.
         dtype: float32 or float64.
         single: one state at a time, its amplitudes in the lanes; else a sample in each lane.
+        picked: how shared angles and those of the samples are made; default: they are the numbers.
 
     Raises:
         ValueError: the tables of the circuit reach beyond the angles or wires.
@@ -44,21 +49,22 @@ class Launch:
         rotations: Tensor,
         words: Tensor,
         wires: int,
-        angles: int,
+        sources: int,
         batch: int,
-        columns: int,
+        features: int,
         dtype: torch.dtype,
+        *,
         single: bool,
+        picked: tuple[Picked, Picked] | None = None,
     ):
         size = dtype.itemsize
         lanes = lanes_of(size)
         low_bits = lanes.bit_length() - 1 if single else 0
         found = schedule(rotations.numpy().tobytes(), words.numpy().tobytes(), wires, low_bits)
-        if found.shared_angles > angles or found.batched_angles > columns:
-            raise ValueError(
-                f"rotations: expected columns below {angles} (shared) and {columns} (batched), "
-                f"received up to {found.shared_angles - 1} and {found.batched_angles - 1}"
-            )
+        shared, own = picked or (as_they_are(sources), as_they_are(features))
+        _check_columns(found, len(shared.index), len(own.index))
+        _check_numbers("weights", shared, sources)
+        _check_numbers("features", own, features)
         half, blocks = 2 ** (wires - low_bits), batch if single else -(-batch // lanes)
         fits = found.tables * 2 ** (wires + 1) * size <= _MOST_TABLE_BYTES
         spared = found.tabled_turns * half * (blocks - 1)
@@ -70,12 +76,13 @@ class Launch:
             half=half,
             low_bits=low_bits,
             uniform=int(found.uniform),
-            angles=angles,
-            batch=batch,
-            columns=columns,
             tables=found.tables if tabled else 0,
+            batch=batch,
+            sources=sources,
+            features=features,
         )
-        self._code, self._like, self._dtype = coded(self.sizes, found.program), _like[dtype], dtype
+        self._code = coded(self.sizes, found.program, shared, own)
+        self._like, self._dtype, self._angles = _like[dtype], dtype, len(shared.index)
         self._values, self._tables = (batch, words.shape[0]), (self.sizes.tables, 2, 2**wires)
         bytes = blocks * 2 * half * lanes * size
         self._work = 2 * (1 + len(found.program.turns)) * half * blocks  # vector operations
@@ -86,56 +93,72 @@ class Launch:
         """Expectation values (b, T), and what `backward` may be given again.
 
         Args:
-            shared: Ks contiguous angles in any shape.
-            own: (b, Kb), contiguous.
+            shared: S contiguous numbers in any shape.
+            own: (b, F), contiguous.
             keep: whether to keep the states at the end, if they take little memory.
         """
         values = own.new_empty(self._values)
         kept = own.new_empty(self._kept) if keep and self.keeps else None
         kept_at = 0 if kept is None else kept.data_ptr()
-        self._run(0, 2 * self._work, shared.data_ptr(), own.data_ptr(), values.data_ptr(), 0, 0, 0, kept_at)
+        self._run(0, 2 * self._work, shared.data_ptr(), own.data_ptr(), values.data_ptr(), 0, 0, kept_at)
         return values, kept
 
     def backward(
         self, shared: Tensor, own: Tensor, grad: Tensor, kept: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The gradients of the shared angles and of the samples', in their shapes.
+        """The gradients of the shared numbers and of the samples', in their shapes.
 
         Args:
             shared: as for `forward`.
             own: as for `forward`.
             grad: (b, T), contiguous.
-            kept: what `forward` has kept of these angles.
+            kept: what `forward` has kept of these numbers.
         """
         sums, slopes = torch.empty_like(shared), torch.empty_like(own)
-        parts = sums if self.sizes.parts == 1 else shared.new_empty((self.sizes.parts, sums.numel()))
         self._run(
             BACKWARD | SUM,
             (8 if kept is None else 6) * self._work,
             shared.data_ptr(),
             own.data_ptr(),
             grad.data_ptr(),
-            parts.data_ptr(),
             sums.data_ptr(),
             slopes.data_ptr(),
             0 if kept is None else kept.data_ptr(),
         )
         return sums, slopes
 
-    def _run(self, task: int, work: int, *places: int) -> None:
-        """Compute, with tables and threads where they pay; see `engine.run` for the places."""
-        parts, tables = self.sizes.parts, None
+    def _run(
+        self, task: int, work: int, shared: int, own: int, values: int, sums: int, slopes: int, kept: int
+    ) -> None:
+        """Compute, with tables and threads where they pay; see `engine.run` for the addresses."""
+        parts, code, like, tables = self.sizes.parts, self._code, self._like, None
         if self.sizes.tables:
             tables, task = torch.empty(self._tables, dtype=self._dtype), task | FILL
-        arguments = (self._code, self._like, *places, 0 if tables is None else tables.data_ptr())
+        tables_at = 0 if tables is None else tables.data_ptr()
         if work < 2 * _GRAIN:
-            run(0, parts, task, *arguments)
+            run(0, parts, task, code, like, shared, own, values, 0, sums, slopes, kept, tables_at)
             return
+        room = torch.empty((parts, self._angles), dtype=self._dtype)
+        places = shared, own, values, room.data_ptr(), sums, slopes, kept, tables_at
         if task & FILL:
-            run(0, 0, FILL, *arguments)
-        parallel(run, parts, task & BACKWARD, *arguments, grain=1 + _GRAIN * parts // work)
+            run(0, 0, FILL, code, like, *places)
+        parallel(run, parts, task & BACKWARD, code, like, *places, grain=1 + _GRAIN * parts // work)
         if task & SUM:
-            run(0, 0, SUM, *arguments)
+            run(0, 0, SUM, code, like, *places)
+
+
+def _check_columns(found: Schedule, angles: int, columns: int) -> None:
+    if found.shared_angles > angles or found.batched_angles > columns:
+        raise ValueError(
+            f"rotations: expected columns below {angles} (shared) and {columns} (batched), "
+            f"received up to {found.shared_angles - 1} and {found.batched_angles - 1}"
+        )
+
+
+def _check_numbers(name: str, picked: Picked, count: int) -> None:
+    read = picked.index[picked.scale != 0]
+    if len(read) and read.max() >= count:
+        raise ValueError(f"{name}: expected at least {read.max() + 1} numbers, received {count}")
 
 
 def checked(grad: Tensor, own: Tensor, words: Tensor) -> Tensor:
@@ -154,9 +177,10 @@ _known: dict[tuple[int, ...], tuple[Any, ...]] = {}
 
 
 def launch_of(
-    shared: Tensor, own: Tensor, rotations: Tensor, words: Tensor, wires: int, *, single: bool
+    provider: str, shared: Tensor, own: Tensor, rotations: Tensor, words: Tensor, wires: int
 ) -> Launch:
-    """The launch for these arguments, known again by the circuit's tensors and the sizes."""
+    """The launch for these arguments of the op, known again by the circuit's tensors and the sizes."""
+    single = is_single(provider, wires, own.dtype)
     key = (id(rotations), id(words), wires, single, shared.dtype.itemsize, shared.numel(), *own.shape)
     versions = (version_of(rotations), version_of(words))
     if (
@@ -166,22 +190,13 @@ def launch_of(
         and entry[2] == versions
     ):
         return entry[3]
-    launch = Launch(rotations, words, wires, shared.numel(), *own.shape, own.dtype, single)
+    launch = Launch(rotations, words, wires, shared.numel(), *own.shape, own.dtype, single=single)
     if len(_known) >= 1024:
         _known.clear()
     _known[key] = weakref.ref(rotations), weakref.ref(words), versions, launch
     return launch
 
 
-def samples_in_lanes(shared: Tensor, own: Tensor, rotations: Tensor, words: Tensor, wires: int) -> Launch:
-    """The provider `numba`."""
-    return launch_of(shared, own, rotations, words, wires, single=False)
-
-
-def amplitudes_in_lanes(shared: Tensor, own: Tensor, rotations: Tensor, words: Tensor, wires: int) -> Launch:
-    """The provider `numba-single`; small states, which do not fill the lanes, as samples."""
-    fills = 2**wires * own.element_size() >= 8 * LANE_BYTES
-    return launch_of(shared, own, rotations, words, wires, single=fills)
-
-
-LAUNCHES = {"numba": samples_in_lanes, "numba-single": amplitudes_in_lanes}  # by provider
+def is_single(provider: str, wires: int, dtype: torch.dtype) -> bool:
+    """Whether a provider of the op holds one state at a time; small states do not fill the lanes."""
+    return provider == "numba-single" and 2**wires * dtype.itemsize >= 8 * LANE_BYTES

@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
-from qlayers.kernels.numba.launch import checked, samples_in_lanes
+from qlayers.kernels.numba.launch import checked, launch_of
 
 
 def forward(shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int) -> Tensor:
     """`qlayers::pauli_expval` on float32 or float64 CPU tensors."""
-    launch = samples_in_lanes(shared, batched, rotations, words, wires)
+    launch = launch_of("numba", shared, batched, rotations, words, wires)
     return launch.forward(shared.contiguous(), batched.contiguous())[0]
 
 
@@ -15,5 +15,5 @@ def backward(
     shared: Tensor, batched: Tensor, rotations: Tensor, words: Tensor, wires: int, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`qlayers::pauli_expval_vjp` on float32 or float64 CPU tensors."""
-    launch = samples_in_lanes(shared, batched, rotations, words, wires)
+    launch = launch_of("numba", shared, batched, rotations, words, wires)
     return launch.backward(shared.contiguous(), batched.contiguous(), checked(grad, batched, words))
