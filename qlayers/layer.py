@@ -151,7 +151,8 @@ class QuantumLayer(nn.Module):
         if program is None:
             program = self._program(shape[-1])
         flat = inputs if len(shape) == 2 else inputs.reshape(math.prod(shape[:-1]), shape[-1])
-        weights = [getattr(self, name) for name in program.names]
+        held = self._parameters  # `getattr` of a parameter fails first, which takes a microsecond
+        weights = [held[name] if name in held else getattr(self, name) for name in program.names]
         if dtype in COMPUTED_AS or any([weight.dtype is not dtype for weight in weights]):  # noqa: C419
             flat, weights = _promoted(flat, weights)
         out = program.run(flat, weights)  # (b, outputs)

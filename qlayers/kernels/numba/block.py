@@ -7,7 +7,6 @@ turn the sign of every later rotation, and measured word, that anticommutes with
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import njit
 
 from qlayers.kernels.numba.angles import full_half, half_angles
@@ -58,7 +57,7 @@ class Work(NamedTuple):
 
 @njit(**_INNER)
 def room_for(code, like, backward):
-    """Memory for `work_in`."""
+    """How many float64 take the memory for `work_in`."""
     lanes = 64 // like.itemsize
     width = 1 if code.low_bits else lanes
     chunk = min(code.half, CHUNK)
@@ -67,12 +66,12 @@ def room_for(code, like, backward):
     rows += chunk + most + 5 * code.turn_count + (1 << code.low_bits) + 2 * code.step_count + 7
     rows += code.columns + code.angles + 1 + code.parts * code.angles // lanes if backward else 0
     numbers = 4 * code.angles + 4 * code.columns * width + code.pass_count + 2 * width
-    return np.empty(8 * (rows + 1) + numbers, np.float64)
+    return 8 * (rows + 1) + numbers
 
 
 @njit(**_INNER)
 def work_in(room, code, like, backward, tables):
-    """The places in the memory of `room_for`, which must be kept alive."""
+    """The places in an array as large as `room_for` says, which must be kept alive."""
     at = address(room)
     state = place_at(at + (-at) % 64, like)
     lanes = lanes_in(state)

@@ -5,6 +5,7 @@ the lanes. Backward undoes a block pass by pass on state and costate, from the s
 forward has kept, or else it runs the block forward again. So memory grows neither with batch nor with depth.
 """
 
+import numpy as np
 from numba import njit
 
 from qlayers.kernels.numba.beginning import begin, record, undo_beginning
@@ -243,6 +244,7 @@ def run(
     task,
     array,
     like,
+    spare,
     shared_at,
     own_at,
     values_at,
@@ -261,6 +263,7 @@ def run(
             parts have found.
         array: sizes and program, see `code.coded`.
         like: an array in the dtype of the call.
+        spare: memory to work in, float64; it is not touched if too small.
         shared_at: the address of the numbers (S,) of the shared angles; the following are addresses, or 0.
         own_at: (b, F) numbers of the samples' angles.
         values_at: (b, T) expectation values, or for backward their gradients.
@@ -274,7 +277,8 @@ def run(
     code, backward = decoded(array), task & BACKWARD
     given, values = place_at(own_at, like), place_at(values_at, like)
     slopes, kept = place_at(slopes_at, like), place_at(kept_at, like)
-    room = room_for(code, like, backward)
+    needed = room_for(code, like, backward)
+    room = spare if len(spare) >= needed else np.empty(needed)
     work = work_in(room, code, like, backward, place_at(tables_at, like))
     take_shared(code, place_at(shared_at, like), work)
     if task & FILL:

@@ -1,5 +1,6 @@
 """Host side of the kernel: tensors in, blocks of samples or amplitudes through `engine.py`, tensors out."""
 
+import threading
 import weakref
 from typing import Any
 
@@ -20,7 +21,17 @@ _MOST_TABLE_BYTES = 2**25  # memory for the tables of diagonal passes
 _LEAST_SPARED = 4096  # vector operations that make tables worth while
 _MOST_KEPT_BYTES = 2**24  # memory for the states at the end of forward
 _LEAST_KEPT = 2000  # vector operations of a forward pass that are worth a tensor to keep
+_ROOM_BYTES = 2**16  # that each thread keeps for small calls: asking for memory would take them longer
 
+
+class _Room(threading.local):
+    """The memory of this thread; no call leaves anything in it."""
+
+    def __init__(self) -> None:
+        self.numbers = np.empty(_ROOM_BYTES // 8)
+
+
+_room, _no_room = _Room(), np.empty(0)
 _like = {torch.float32: np.empty(0, np.float32), torch.float64: np.empty(0, np.float64)}
 
 
@@ -136,15 +147,16 @@ class Launch:
             tables, task = torch.empty(self._tables, dtype=self._dtype), task | FILL
         tables_at = 0 if tables is None else tables.data_ptr()
         if work < 2 * _GRAIN:
-            run(0, parts, task, code, like, shared, own, values, 0, sums, slopes, kept, tables_at)
+            places = shared, own, values, 0, sums, slopes, kept, tables_at
+            run(0, parts, task, code, like, _room.numbers, *places)
             return
         room = torch.empty((parts, self._angles), dtype=self._dtype)
         places = shared, own, values, room.data_ptr(), sums, slopes, kept, tables_at
         if task & FILL:
-            run(0, 0, FILL, code, like, *places)
-        parallel(run, parts, task & BACKWARD, code, like, *places, grain=1 + _GRAIN * parts // work)
+            run(0, 0, FILL, code, like, _no_room, *places)
+        parallel(run, parts, task & BACKWARD, code, like, _no_room, *places, grain=1 + _GRAIN * parts // work)
         if task & SUM:
-            run(0, 0, SUM, code, like, *places)
+            run(0, 0, SUM, code, like, _no_room, *places)
 
 
 def _check_columns(found: Schedule, angles: int, columns: int) -> None:
