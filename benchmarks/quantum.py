@@ -31,7 +31,7 @@ NOTES = (
     f"Values and gradients of all systems agree to {compare.TOLERANCE:g}, checked before anything is timed; "
     "the column `error` has the difference from the first row of the case.",
     "The first call builds the layer, compiles where a system compiles, and makes one step. Ours finds its "
-    "kernels compiled in a cache on disk.",
+    "kernels compiled in a cache on disk. PyTorch has loaded before what it loads at the first gradient.",
     "Peak memory is what the process holds at most, from the first call on, less what it held before.",
     f"A system is stopped at {MEMORY / 1e9:.0f} GB, and when a first call or a step takes more than "
     f"{compare.LIMIT_SECONDS:.0f} s.",

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 torch.set_num_threads(THREADS)
+_one = torch.ones(1, requires_grad=True)
+torch.autograd.grad(_one * 2, _one, torch.ones(1))  # for which PyTorch loads modules: 0.3 s
 
 
 def step_of(layer: nn.Module, case: dict[str, Any], order: Sequence[int] | None = None) -> Step:
