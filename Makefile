@@ -6,11 +6,11 @@ READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test agree lint format bench
+.PHONY: help demo test agree conformance lint format bench
 
 help:  ## show this list
 	@echo "usage: make TARGET"
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 
 demo: $(READY)  ## train the hybrid quantum-classical model on real splice junctions, write a report
 	@$(BIN)/qbio demo
@@ -20,6 +20,10 @@ test: $(READY)  ## run all tests and doctests, warnings are errors (ARGS="-k nam
 
 agree: $(READY)  ## 2,000 random circuits against default.qubit, values and derivatives (about 5 minutes)
 	@QBIO_CIRCUITS=2000 $(BIN)/python -m pytest tests/qlayers/test_agreement.py
+
+conformance: $(READY)  ## PennyLane's own tests of devices on qbio.simulator, exact and with shots
+	@PATH="$(CURDIR)/$(BIN):$$PATH" pl-device-test --device=qbio.simulator --shots=None -q -p no:cacheprovider
+	@PATH="$(CURDIR)/$(BIN):$$PATH" pl-device-test --device=qbio.simulator --shots=20000 -q -p no:cacheprovider
 
 lint: $(READY)  ## check format, style, types of the ground floor, and who imports whom
 	@$(BIN)/python -m ruff format --check .

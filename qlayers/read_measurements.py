@@ -35,7 +35,7 @@ def read(process, kept_on: dict) -> Measurement:
             f"The function returns {process!r}, which needs finite shots; this layer returns exact values, "
             "so use qml.expval, qml.var or qml.probs here, and sample on a device."
         )
-    reader = _READERS.get(name)
+    reader = READERS.get(name)
     if reader is None:
         raise UserError(
             f"The function returns {process!r}; expected one of qml.expval, var, probs, state, "
@@ -62,10 +62,10 @@ def _probs(process, kept_on: dict) -> Measurement:
         return Measurement("probs", wires=wires)
     if process.obs is None:
         return Measurement("probs", wires=labels(process.wires))
-    return Measurement("probs", wires=labels(process.obs.wires), basis=_basis(process.obs))
+    return Measurement("probs", wires=labels(process.obs.wires), basis=basis_of(process.obs))
 
 
-def _basis(observable) -> str | tuple[complex, ...]:
+def basis_of(observable) -> str | tuple[complex, ...]:
     """The eigenbasis of an observable: letters of a Pauli word, else the unitary that leads to it."""
     import pennylane as qml
 
@@ -77,10 +77,9 @@ def _basis(observable) -> str | tuple[complex, ...]:
             return "" if set(letters) == {"Z"} else letters
     with qml.QueuingManager.stop_recording():
         gates = observable.diagonalizing_gates()
-    size = 2 ** len(observable.wires)
-    matrix = np.eye(size)
-    if gates:
-        matrix = qml.matrix(qml.tape.QuantumScript(gates), wire_order=observable.wires)
+    if not gates:
+        return ""
+    matrix = qml.matrix(qml.tape.QuantumScript(gates), wire_order=observable.wires)
     return tuple(np.asarray(matrix, dtype=complex).reshape(-1).tolist())
 
 
@@ -107,7 +106,7 @@ def _mutual_info(process, kept_on: dict) -> Measurement:
     return Measurement("mutual_info", wires=labels(first), others=labels(second), base=base)
 
 
-_READERS = {
+READERS = {
     "ExpectationMP": _observed,
     "VarianceMP": _observed,
     "ProbabilityMP": _probs,
