@@ -1,4 +1,4 @@
-"""One pool of worker threads for every CPU kernel.
+"""One pool of worker threads for CPU kernels (those of a few microseconds: see `shared.relay`).
 
 Numba's own threading layers abort when two Python threads enter them and break after `fork`, so kernels are
 compiled serial and without the GIL (`njit(nogil=True)`), take a row range, and are spread over this pool.

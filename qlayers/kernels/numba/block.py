@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from numba import njit
 
 from qlayers.kernels.numba.angles import full_half, half_angles
-from qlayers.kernels.numba.code import passed, step, turn
+from qlayers.kernels.numba.code import Sizes, passed, step, turn
 from qlayers.kernels.numba.passes import fill_patterns
+from qlayers.kernels.numba.program import Program
 from qlayers.kernels.numba.simd import beyond, lanes_in, load, odd, place_at, recast, spread, store
-from shared.simd import address, mul, neg
+from shared.simd import mul, neg
 
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only: compiles faster
 CHUNK = 256  # rows that are transformed at a time: they stay in the nearest cache
@@ -55,30 +56,26 @@ class Work(NamedTuple):
     width: int  # samples in the block: 1, or one for each lane
 
 
-@njit(**_INNER)
-def room_for(code, like, backward):
-    """How many float64 take the memory for `work_in`."""
-    lanes = 64 // like.itemsize
-    width = 1 if code.low_bits else lanes
-    chunk = min(code.half, CHUNK)
-    most = max(code.turn_count, code.word_count)
-    rows = 4 * code.half if backward else 2 * code.half
-    rows += chunk + most + 5 * code.turn_count + (1 << code.low_bits) + 2 * code.step_count + 7
-    rows += code.columns + code.angles + 1 + code.parts * code.angles // lanes if backward else 0
-    numbers = 4 * code.angles + 4 * code.columns * width + code.pass_count + 2 * width
-    return 8 * (rows + 1) + numbers
+def room_for(sizes: Sizes, program: Program, angles: int, columns: int, itemsize: int) -> int:
+    """Bytes of memory that `work_in` hands out: for a block of one sample, or of one for each lane."""
+    turns, steps = len(program.turns), len(program.steps)
+    lanes = 64 // itemsize
+    width = 1 if sizes.low_bits else lanes
+    rows = 4 * sizes.half + min(sizes.half, CHUNK) + max(turns, len(program.words)) + 5 * turns
+    rows += (1 << sizes.low_bits) + 2 * steps + 4 + columns + angles + 3 + 1 + sizes.parts * angles // lanes
+    numbers = 5 * angles + 5 * columns * width + len(program.passes) + 2 * width
+    return 64 * rows + 8 * numbers
 
 
 @njit(**_INNER)
-def work_in(room, code, like, backward, tables):
-    """The places in an array as large as `room_for` says, which must be kept alive."""
-    at = address(room)
-    state = place_at(at + (-at) % 64, like)
+def work_in(room, code, like, tables):
+    """The places in memory as large as `room_for` says, from an address on that begins a cache line."""
+    state = place_at(room, like)
     lanes = lanes_in(state)
     width = 1 if code.low_bits else lanes
     both = 2 * code.half
     costate = beyond(state, both * lanes)
-    rows = beyond(costate, both * lanes if backward else 0)
+    rows = beyond(costate, both * lanes)
     sums = beyond(rows, min(code.half, CHUNK) * lanes)
     tau = beyond(sums, max(code.turn_count, code.word_count) * lanes)
     sgn = beyond(tau, 2 * code.turn_count * lanes)
@@ -88,11 +85,10 @@ def work_in(room, code, like, backward, tables):
     begin_sin = beyond(begin_cos, code.step_count * lanes)
     matrix = beyond(begin_sin, code.step_count * lanes)
     slopes = beyond(matrix, 4 * lanes)
-    common = beyond(slopes, code.columns * lanes if backward else 0)
-    lane = beyond(common, code.angles * lanes if backward else 0)
+    common = beyond(slopes, code.columns * lanes)
+    lane = beyond(common, code.angles * lanes)
     parts = beyond(lane, 3 * lanes)
-    parts_rows = 1 + code.parts * code.angles // lanes if backward else 0
-    shared = recast(beyond(parts, parts_rows * lanes), 0.0)
+    shared = recast(beyond(parts, (1 + code.parts * code.angles // lanes) * lanes), 0.0)
     cosines = beyond(shared, code.angles)
     sines = beyond(cosines, code.angles)
     own = beyond(sines, code.angles)

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from qlayers.kernels.numba.program import CORNER_COLUMNS, Program
-from qlayers.kernels.numba.simd import beyond, place_of, recast
+from qlayers.kernels.numba.simd import beyond, recast
 
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only: compiles faster
 
@@ -81,9 +81,8 @@ def coded(sizes: Sizes, program: Program, shared: Picked, own: Picked) -> np.nda
 
 
 @njit(**_INNER)
-def decoded(code):
-    """The array of `coded` as `Code`."""
-    at = place_of(code)
+def decoded(at):
+    """The array of `coded` that begins at a place, as `Code`."""
     angles, columns = at[9], at[10]
     groups = beyond(at, 17)
     steps = beyond(groups, at[11] * 2)

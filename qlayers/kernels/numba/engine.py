@@ -5,15 +5,16 @@ the lanes. Backward undoes a block pass by pass on state and costate, from the s
 forward has kept, or else it runs the block forward again. So memory grows neither with batch nor with depth.
 """
 
+import functools
+
 import numpy as np
-from numba import njit
+from numba import cfunc, njit
 
 from qlayers.kernels.numba.beginning import begin, record, undo_beginning
 from qlayers.kernels.numba.block import (
     CHUNK,
     prepare_beginning,
     prepare_turns,
-    room_for,
     take_own,
     take_shared,
     work_in,
@@ -43,14 +44,14 @@ from qlayers.kernels.numba.passes import (
     zero_rows,
 )
 from qlayers.kernels.numba.program import CORNER_COLUMNS, CORNERS, CROSSED, DIAGONAL, LANE
-from qlayers.kernels.numba.simd import align_stack, beyond, hold, lanes_in, load, place_at, spread, store
+from qlayers.kernels.numba.simd import align_stack, beyond, lanes_in, load, place_at, spread, store
 from qlayers.kernels.numba.tables import fill_tables, table_of
 from qlayers.kernels.numba.words import add_found, begin_costate, measure
 from shared.simd import mul, total
 
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only: compiles faster
-_KERNEL = {"nogil": True, "cache": True}
-BACKWARD, FILL, SUM = 1, 2, 4  # tasks
+BACKWARD, SHARED, KNOWN = 1, 2, 4  # tasks
+_ONE_32, _ONE_64 = np.float32(1), np.float64(1)
 
 
 @njit(**_INNER)
@@ -237,57 +238,44 @@ def backward_block(code, block, weights, slopes, kept, keep, work):
     put_slopes(code, work, block, slopes)
 
 
-@njit(**_KERNEL)
-def run(
-    start,
-    stop,
-    task,
-    array,
-    like,
-    spare,
-    shared_at,
-    own_at,
-    values_at,
-    parts_at,
-    sums_at,
-    slopes_at,
-    kept_at,
-    tables_at,
-):
+@njit(**_INNER)
+def run(start, stop, room, numbers, like):
     """Run the parts start..stop of the blocks of a call.
 
     Args:
         start: the first part.
-        stop: the one after the last; `start` = `stop` does no more than the task says.
-        task: a sum of BACKWARD, else forward; FILL: make the tables first; SUM: in the end add up what all
-            parts have found.
-        array: sizes and program, see `code.coded`.
-        like: an array in the dtype of the call.
-        spare: memory to work in, float64; it is not touched if too small.
-        shared_at: the address of the numbers (S,) of the shared angles; the following are addresses, or 0.
-        own_at: (b, F) numbers of the samples' angles.
-        values_at: (b, T) expectation values, or for backward their gradients.
-        parts_at: (parts, Ks) gradients of the shared angles, found by each part; 0 if all run in this call.
-        sums_at: (S,) gradients of the numbers that they are made of.
-        slopes_at: (b, F) those of the samples' numbers.
-        kept_at: the states of all blocks at the end: forward writes them, backward then need not run forward.
-        tables_at: (D, 2, 2^n) of diagonal passes.
+        stop: the one after the last.
+        room: the address of memory to work in, see `block.room_for`.
+        numbers: a place of the following int64, addresses but for the first; 0 where there is nothing.
+        like: a number in the dtype of the call.
+
+    The numbers:
+        task: a sum of BACKWARD, else forward; SHARED: other parts may run elsewhere, and what is to be done
+            before and after all of them is done where `start` = `stop`; KNOWN: the tables are there already.
+        code: sizes and program, see `code.coded`.
+        shared: the numbers (S,) of the shared angles.
+        own: (b, F) numbers of the samples' angles.
+        values: (b, T) expectation values, or for backward their gradients.
+        parts: (parts, Ks) gradients of the shared angles, found by each part; 0 if all run in this call.
+        sums: (S,) gradients of the numbers that they are made of.
+        slopes: (b, F) those of the samples' numbers.
+        kept: the states of all blocks at the end: forward writes them, backward then need not run forward.
+        tables: (D, 2, 2^n) of diagonal passes.
     """
     align_stack()
-    code, backward = decoded(array), task & BACKWARD
-    given, values = place_at(own_at, like), place_at(values_at, like)
-    slopes, kept = place_at(slopes_at, like), place_at(kept_at, like)
-    needed = room_for(code, like, backward)
-    room = spare if len(spare) >= needed else np.empty(needed)
-    work = work_in(room, code, like, backward, place_at(tables_at, like))
-    take_shared(code, place_at(shared_at, like), work)
-    if task & FILL:
+    task, code = numbers[0], decoded(place_at(numbers[1], 0))
+    backward, alone = task & BACKWARD, not task & SHARED
+    given, values = place_at(numbers[3], like), place_at(numbers[4], like)
+    slopes, kept, keep = place_at(numbers[7], like), place_at(numbers[8], like), numbers[8] != 0
+    work = work_in(room, code, like, place_at(numbers[9], like))
+    take_shared(code, place_at(numbers[2], like), work)
+    if code.tables and not task & KNOWN and (alone or stop == 0):
         fill_tables(code, work)
     if start < stop:
         prepare_beginning(code, 0, work)
         if code.uniform:
             prepare_turns(code, work)
-    parts = place_at(parts_at, like) if parts_at else work.parts
+    parts = place_at(numbers[5], like) if numbers[5] else work.parts
     for part in range(start, stop):
         if backward:
             zero_rows(work.common, 0, code.angles)
@@ -297,12 +285,28 @@ def run(
             if not code.uniform:
                 prepare_turns(code, work)
             if backward:
-                backward_block(code, block, values, slopes, kept, kept_at != 0, work)
+                backward_block(code, block, values, slopes, kept, keep, work)
             else:
-                forward_block(code, block, values, kept, kept_at != 0, work)
+                forward_block(code, block, values, kept, keep, work)
         if backward:
             for column in range(code.angles):
                 parts[part * code.angles + column] = total(load(work.common, column))
-    if task & SUM:
-        sum_parts(code, parts, place_at(sums_at, like))
-    hold(room)
+    if backward and (alone or start == code.parts):
+        sum_parts(code, parts, place_at(numbers[6], like))
+
+
+def run_float32(start, stop, room, numbers):
+    """`run` on float32."""
+    run(start, stop, room, numbers, _ONE_32)
+
+
+def run_float64(start, stop, room, numbers):
+    """`run` on float64."""
+    run(start, stop, room, numbers, _ONE_64)
+
+
+@functools.cache
+def address_of(itemsize: int) -> int:
+    """Where the kernel for floats of so many bytes begins, for `shared.relay`; compiled when first wanted."""
+    function = {4: run_float32, 8: run_float64}[itemsize]
+    return cfunc("void(int64, int64, int64, CPointer(int64))", cache=True)(function).address

@@ -1,38 +1,25 @@
 """Host side of the kernel: tensors in, blocks of samples or amplitudes through `engine.py`, tensors out."""
 
-import threading
 import weakref
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from qlayers.kernels.numba.block import room_for
 from qlayers.kernels.numba.code import Picked, Sizes, as_they_are, coded
-from qlayers.kernels.numba.engine import BACKWARD, FILL, SUM, run
+from qlayers.kernels.numba.engine import BACKWARD, KNOWN, SHARED, address_of
 from qlayers.kernels.numba.program import Schedule, schedule
 from qlayers.ops.engines import LANE_BYTES, version_of
+from shared import relay
 from shared.simd import lanes_of
-from shared.threads import parallel
 
-_GRAIN = 400_000  # vector operations that make a thread worth its hand-off: about 0.15 ms
+_GRAIN = 60_000  # vector operations that make a thread worth its hand-off: about 0.02 ms
 _MOST_PARTS = 32  # of the batch, in which gradients are summed
 _MOST_TABLE_BYTES = 2**25  # memory for the tables of diagonal passes
 _LEAST_SPARED = 4096  # vector operations that make tables worth while
 _MOST_KEPT_BYTES = 2**24  # memory for the states at the end of forward
 _LEAST_KEPT = 2000  # vector operations of a forward pass that are worth a tensor to keep
-_ROOM_BYTES = 2**16  # that each thread keeps for small calls: asking for memory would take them longer
-
-
-class _Room(threading.local):
-    """The memory of this thread; no call leaves anything in it."""
-
-    def __init__(self) -> None:
-        self.numbers = np.empty(_ROOM_BYTES // 8)
-
-
-_room, _no_room = _Room(), np.empty(0)
-_like = {torch.float32: np.empty(0, np.float32), torch.float64: np.empty(0, np.float64)}
 
 
 class Launch:
@@ -93,12 +80,15 @@ class Launch:
             features=features,
         )
         self._code = coded(self.sizes, found.program, shared, own)
-        self._like, self._dtype, self._angles = _like[dtype], dtype, len(shared.index)
+        self._kernel, self._code_at = address_of(size), self._code.ctypes.data
+        self._dtype, self._angles = dtype, len(shared.index)
+        self._room = room_for(self.sizes, found.program, len(shared.index), len(own.index), size)
         self._values, self._tables = (batch, words.shape[0]), (self.sizes.tables, 2, 2**wires)
-        bytes = blocks * 2 * half * lanes * size
         self._work = 2 * (1 + len(found.program.turns)) * half * blocks  # vector operations
+        states, tables = 2 * half * lanes * blocks, self.sizes.tables * 2 ** (wires + 1)
+        self._kept, self._tables_at = states + tables, states * size
+        bytes = self._kept * size
         self.keeps = bytes if bytes <= _MOST_KEPT_BYTES and self._work >= _LEAST_KEPT else 0
-        self._kept = blocks, 2 * half * lanes
 
     def forward(self, shared: Tensor, own: Tensor, *, keep: bool = False) -> tuple[Tensor, Tensor | None]:
         """Expectation values (b, T), and what `backward` may be given again.
@@ -111,7 +101,8 @@ class Launch:
         values = own.new_empty(self._values)
         kept = own.new_empty(self._kept) if keep and self.keeps else None
         kept_at = 0 if kept is None else kept.data_ptr()
-        self._run(0, 2 * self._work, shared.data_ptr(), own.data_ptr(), values.data_ptr(), 0, 0, kept_at)
+        places = shared.data_ptr(), own.data_ptr(), values.data_ptr(), 0, 0, 0, kept_at
+        self._run(0, 2 * self._work, own, places)
         return values, kept
 
     def backward(
@@ -126,37 +117,35 @@ class Launch:
             kept: what `forward` has kept of these numbers.
         """
         sums, slopes = torch.empty_like(shared), torch.empty_like(own)
-        self._run(
-            BACKWARD | SUM,
-            (8 if kept is None else 6) * self._work,
+        work = (8 if kept is None else 6) * self._work
+        parts = own.new_empty((self.sizes.parts, self._angles)) if work >= 2 * _GRAIN else None
+        places = (
             shared.data_ptr(),
             own.data_ptr(),
             grad.data_ptr(),
+            0 if parts is None else parts.data_ptr(),
             sums.data_ptr(),
             slopes.data_ptr(),
             0 if kept is None else kept.data_ptr(),
         )
+        self._run(BACKWARD, work, own, places)
         return sums, slopes
 
-    def _run(
-        self, task: int, work: int, shared: int, own: int, values: int, sums: int, slopes: int, kept: int
-    ) -> None:
-        """Compute, with tables and threads where they pay; see `engine.run` for the addresses."""
-        parts, code, like, tables = self.sizes.parts, self._code, self._like, None
-        if self.sizes.tables:
-            tables, task = torch.empty(self._tables, dtype=self._dtype), task | FILL
-        tables_at = 0 if tables is None else tables.data_ptr()
+    def _run(self, task: int, work: int, own: Tensor, places: tuple[int, ...]) -> None:
+        """Compute, with tables and threads where they pay; see `engine.run` for the places."""
+        parts, tables_at = self.sizes.parts, 0
+        if self.sizes.tables and places[-1]:  # behind the states, since backward has the same
+            tables_at = places[-1] + self._tables_at
+            if task & BACKWARD:
+                task |= KNOWN
+        elif self.sizes.tables:
+            tables = own.new_empty(self._tables)
+            tables_at = tables.data_ptr()
         if work < 2 * _GRAIN:
-            places = shared, own, values, 0, sums, slopes, kept, tables_at
-            run(0, parts, task, code, like, _room.numbers, *places)
-            return
-        room = torch.empty((parts, self._angles), dtype=self._dtype)
-        places = shared, own, values, room.data_ptr(), sums, slopes, kept, tables_at
-        if task & FILL:
-            run(0, 0, FILL, code, like, _no_room, *places)
-        parallel(run, parts, task & BACKWARD, code, like, _no_room, *places, grain=1 + _GRAIN * parts // work)
-        if task & SUM:
-            run(0, 0, SUM, code, like, _no_room, *places)
+            relay.run_alone(self._kernel, parts, (task, self._code_at, *places, tables_at), room=self._room)
+        else:
+            numbers, grain = (task | SHARED, self._code_at, *places, tables_at), 1 + _GRAIN * parts // work
+            relay.run(self._kernel, parts, numbers, grain=grain, room=self._room, ends=True)
 
 
 def _check_columns(found: Schedule, angles: int, columns: int) -> None:

@@ -97,26 +97,16 @@ def exchanged(builder: Any, vector: Vector, value: Any, mask: Any) -> Any:
 
 @intrinsic
 def place_at(typing: Any, address: Any, like: Any) -> Lowering:
-    """`place_at(address, like)`: an address as a place of numbers of this kind, or of those in this array.
+    """`place_at(address, like)`: an address as a place of numbers of this kind.
 
     A place is a bare pointer: places[i] reads and writes, nothing counts references to it.
     """
-    place = types.CPointer(like.dtype if isinstance(like, types.Array) else like)
+    place = types.CPointer(types.unliteral(like))
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(place))
 
     return place(types.int64, like), lower
-
-
-@intrinsic
-def place_of(typing: Any, array: Any) -> Lowering:
-    """`place_of(array)`: where the array's numbers begin."""
-
-    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return context.make_array(array)(context, builder, args[0]).data
-
-    return types.CPointer(array.dtype)(array), lower
 
 
 @intrinsic
@@ -160,18 +150,6 @@ def lanes_in(typing: Any, place: Any) -> Lowering:
         return ir.Constant(ir.IntType(64), vector_of(place.dtype).lanes)
 
     return types.int64(place), lower
-
-
-@intrinsic
-def hold(typing: Any, array: Any) -> Lowering:
-    """`hold(array)`: keep an array alive up to here, though only places in its memory are used."""
-
-    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(array)(context, builder, args[0]).data
-        builder.asm(ir.FunctionType(ir.VoidType(), [data.type]), "", "r", [data], side_effect=True)
-        return context.get_dummy_value()
-
-    return types.void(array), lower
 
 
 @intrinsic
