@@ -56,18 +56,15 @@ def lead(job, states, kernel, rows, count, memory, room, numbers, ends):
 
 @njit(nogil=True, cache=True)
 def join(job, states, ends):
-    """Wait until the helpers have done what they have taken; returns how many came."""
-    came = 0
+    """Wait until the helpers have done what they have taken."""
     for at in range(0, len(states), LINE):
         if not swap(states, at, CALLED, ASLEEP):  # it need not begin any more; else it may still write
-            came += 1
             looks = 0
             while get(states, at) == BUSY:
                 looks += 1
                 wait(looks)
     if ends:
         call(job[_KERNEL], job[_ROWS], job[_ROWS], job[_ROOM], job, _NUMBERS)
-    return came
 
 
 @njit(nogil=True, cache=True)

@@ -19,27 +19,19 @@ from time import perf_counter_ns
 import numpy as np
 
 from shared import handoff
+from shared.pace import Pace
 from shared.threads import share_count
 
 _PIECES = 4  # at most, per thread: another process may hold one of the processors, the others then do more
 _PATIENCE = 20000  # looks for work, of some 10 ns, before a helper goes to sleep
-_HARMLESS_NS = 5_000  # to wait for a helper
-_LONGEST_REST = 512  # calls without helpers after they were late again and again
 _KEPT_BYTES = 2**20  # by each calling thread: asking for memory would take small work longer than itself
 
 
 class Team:
-    """The helper threads of a process, and the job that they share.
-
-    Where other processes want the processors, a helper may lose its own in the middle of a piece, and who
-    waits for it then loses more than two threads can gain; and where calls are far apart, helpers sleep, and
-    come too late. So a team of which nobody came, or that made its leader wait for longer than half of what
-    the leader's own share took, is left alone, for more and more calls as long as that goes on.
-    """
+    """The helper threads of a process, and the job that they share."""
 
     def __init__(self, helpers: int) -> None:
         self.helpers = helpers
-        self.rest = self._latest_rest = 0  # calls for which it is left alone
         self.job = np.zeros(handoff.LENGTH, np.int64)
         self.states = np.zeros(helpers * handoff.LINE, np.int64)
         self.lock = threading.Lock()
@@ -54,13 +46,6 @@ class Team:
             at = number * handoff.LINE
             if self.states[at] == handoff.ASLEEP and handoff.summon(self.states, at):
                 calls.put(None)
-
-    def judge(self, came: int, own: int, waited: int) -> None:
-        """Hear how many helpers came, how many ns the leader took for its share, and then waited for."""
-        if not came or waited > own // 2 + _HARMLESS_NS:
-            self.rest = self._latest_rest = min(2 * self._latest_rest + 8, _LONGEST_REST)
-        else:
-            self._latest_rest //= 2
 
 
 class _Own(threading.local):
@@ -83,7 +68,14 @@ _making = threading.Lock()
 
 
 def run(
-    kernel: int, rows: int, numbers: tuple[int, ...], *, grain: int, room: int, ends: bool = False
+    kernel: int,
+    rows: int,
+    numbers: tuple[int, ...],
+    *,
+    grain: int,
+    room: int,
+    pace: Pace,
+    ends: bool = False,
 ) -> None:
     """Run a kernel over `range(rows)`, on several threads if there are `grain` rows and more for each.
 
@@ -95,23 +87,26 @@ def run(
         rows: how many there are; it is called even if there are none.
         numbers: its arguments, at most 48.
         grain: rows that are worth a hand-off, which takes some 2 us if the helpers are awake.
+        room: bytes of memory that each thread needs; what is in there at first can be anything.
+        pace: what is known of this kind of work: only if helpers make it quicker are they asked.
         ends: whether the kernel has something to do before all rows and after them, on one thread: it is
             called with start = stop = 0, and start = stop = rows.
-        room: bytes of memory that each thread needs; what is in there at first can be anything.
     """
     threads = share_count(rows, grain)
-    if threads > 1:
-        team = _teams.get(threads - 1) or _team(threads - 1)
-        if team.rest > 0:
-            team.rest -= 1
-        elif team.lock.acquire(blocking=False):
-            try:
-                count = max(threads, min(_PIECES * threads, rows // max(1, grain)))
-                _lead_team(team, kernel, rows, count, room, numbers, ends)
-            finally:
-                team.lock.release()
-            return
-    run_alone(kernel, rows, numbers, room=room, ends=ends)
+    if threads == 1:
+        run_alone(kernel, rows, numbers, room=room, ends=ends)
+        return
+    begun = perf_counter_ns()
+    team = _teams.get(threads - 1) or _team(threads - 1)
+    if pace.helped() and team.lock.acquire(blocking=False):
+        try:
+            count = max(threads, min(_PIECES * threads, rows // max(1, grain)))
+            _lead(team, kernel, rows, count, room, numbers, ends)
+        finally:
+            team.lock.release()
+    else:
+        run_alone(kernel, rows, numbers, room=room, ends=ends)
+    pace.hear(perf_counter_ns() - begun)
 
 
 def run_alone(kernel: int, rows: int, numbers: tuple[int, ...], *, room: int, ends: bool = False) -> None:
@@ -121,7 +116,7 @@ def run_alone(kernel: int, rows: int, numbers: tuple[int, ...], *, room: int, en
     handoff.alone(own.job, kernel, rows, memory, numbers, ends)
 
 
-def _lead_team(
+def _lead(
     team: Team,
     kernel: int,
     rows: int,
@@ -135,13 +130,10 @@ def _lead_team(
     size = (1 + team.helpers) * room
     memory = _own.room if size <= _KEPT_BYTES else _memory(size)
     team.call()
-    begun = perf_counter_ns()
     try:
         handoff.lead(team.job, team.states, kernel, rows, count, memory, room, numbers, ends)
     finally:
-        ended = perf_counter_ns()
-        came = handoff.join(team.job, team.states, ends)
-    team.judge(came, ended - begun, perf_counter_ns() - ended)
+        handoff.join(team.job, team.states, ends)
 
 
 def _team(helpers: int) -> Team:

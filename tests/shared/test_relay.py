@@ -15,6 +15,7 @@ from numba import cfunc, types
 from numba.extending import intrinsic
 
 from shared import handoff, relay
+from shared.pace import Pace
 
 _SIGNATURE = "void(int64, int64, int64, CPointer(int64))"
 
@@ -34,10 +35,10 @@ def count_rows(start, stop, room, numbers):
 
 @pytest.fixture
 def team(monkeypatch):
-    """A team of one helper, which is never left alone."""
+    """A team of one helper, which is always asked."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr(relay, "_LONGEST_REST", 0)
+    monkeypatch.setattr(Pace, "helped", lambda self: True)
     yield relay._team(1)
     torch.set_num_threads(before)
 
@@ -49,7 +50,7 @@ class Counts:
         self.rows, self.numbers = rows, (work, *[0] * (1 + rows))
 
     def run(self, job, grain=1, ends=True):
-        relay.run(count_rows.address, self.rows, self.numbers, grain=grain, room=64, ends=ends)
+        relay.run(count_rows.address, self.rows, self.numbers, grain=grain, room=64, pace=Pace(), ends=ends)
         return job[16 + 1 : 16 + 2 + self.rows].tolist()
 
 
@@ -76,7 +77,7 @@ def test_helpers_help(team):
 
 
 def test_without_rows_the_ends_are_done_all_the_same():
-    relay.run(count_rows.address, 0, (1, 0), grain=1, room=64, ends=True)
+    relay.run(count_rows.address, 0, (1, 0), grain=1, room=64, pace=Pace(), ends=True)
     assert relay._own.job[17] == 2
 
 
@@ -88,7 +89,6 @@ def test_calls_at_any_distance(pauses):
     try:
         team = relay._team(1)
         for pause in pauses:
-            team.rest = 0
             assert Counts(9, 300).run(team.job) == [1001, *[1] * 9]
             time.sleep(pause)
     finally:
@@ -99,7 +99,7 @@ def test_several_python_threads_at_once(team):
     def runs(seed):
         out = np.zeros(64, np.int64)
         for _ in range(200):
-            relay.run(fill.address, 64, (out.ctypes.data, seed), grain=1, room=64)
+            relay.run(fill.address, 64, (out.ctypes.data, seed), grain=1, room=64, pace=Pace())
             if not (out == seed + np.arange(64)).all():
                 return False
             out[:] = 0
@@ -125,18 +125,38 @@ def fill(start, stop, room, numbers):
         out[row] = numbers[1] + row
 
 
-def test_who_comes_late_is_left_alone():
-    team = relay.Team(1)
-    team.judge(came=1, own=100_000, waited=10_000)
-    assert team.rest == 0
-    team.judge(came=0, own=100_000, waited=0)
-    first = team.rest
-    assert first > 0
-    team.judge(came=1, own=100_000, waited=3_000_000)
-    assert team.rest > first
-    for _ in range(100):
-        team.judge(came=0, own=1, waited=0)
-    assert team.rest == relay._LONGEST_REST
+def calls(pace, count, alone, together):
+    """How many of the calls had helpers."""
+    helped = 0
+    for _ in range(count):
+        helped += pace.helped()
+        pace.hear(together if pace.helped() else alone)
+    return helped
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_helpers_are_asked_where_they_make_it_quicker(good):
+    pace = Pace()
+    times = (40_000, 25_000) if good else (40_000, 60_000)
+    calls(pace, 100, *times)
+    helped = calls(pace, 2000, *times)
+    assert helped > 1900 if good else helped < 100
+
+
+def test_a_change_is_noticed():
+    pace = Pace()
+    calls(pace, 3000, 40_000, 60_000)
+    calls(pace, 3000, 40_000, 25_000)
+    assert calls(pace, 1000, 40_000, 25_000) > 900
+
+
+def test_rare_delays_do_not_change_the_choice():
+    pace = Pace()
+    calls(pace, 200, 40_000, 25_000)
+    for _ in range(20):
+        calls(pace, 20, 40_000, 25_000)
+        calls(pace, 1, 40_000, 5_000_000)
+    assert calls(pace, 1000, 40_000, 25_000) > 900
 
 
 def test_one_thread_needs_no_team(monkeypatch):

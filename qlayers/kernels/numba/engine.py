@@ -41,6 +41,7 @@ from qlayers.kernels.numba.passes import (
     phase_table,
     phase_words,
     transform,
+    undo_table,
     zero_rows,
 )
 from qlayers.kernels.numba.program import CORNER_COLUMNS, CORNERS, CROSSED, DIAGONAL, LANE
@@ -116,18 +117,28 @@ def record_turn(code, k, slope, factor, work):
 
 
 @njit(**_INNER)
-def diagonal_slopes(code, first, last, scale, work):
-    """The slopes of the turns in a diagonal pass, which it does not change."""
-    half = code.half
+def undo_diagonal(code, p, work, scale):
+    """Undo a diagonal pass on state and costate, and find the slopes of its turns, which stay the same."""
+    _, first, middle, last, number = passed(code, p)
+    half, count = code.half, min(code.half, CHUNK)
+    tabled = code.tables and first < middle == last
     zero_rows(work.sums, 0, last - first)
-    count = min(half, CHUNK)
-    for chunk in range(0, half, count):
-        overlaps(work.state, work.costate, half, chunk, chunk + count, work.rows)
+    for chunk in range(0, half if first < last else 0, count):
+        if tabled:
+            table, shift = table_of(code, work, number), work.shifts[p]
+            rows = chunk, chunk + count
+            undo_table(work.state, work.costate, half, *rows, table, code.low_bits, shift, scale, work.rows)
+        else:
+            overlaps(work.state, work.costate, half, chunk, chunk + count, work.rows)
         transform(work.rows, count)
         for k in range(first, last):
             add_found(k - first, turn(code, k)[1] >> code.low_bits, chunk, count, work)
     for k in range(first, last):
         record_turn(code, k, mul(load(work.sgn, 2 * k), load(work.sums, k - first)), scale, work)
+    if not tabled:
+        scale = grown(work, middle if code.tables else first, last, scale)
+        diagonal_pass(code, p, work, work.state, scale, 1)
+        diagonal_pass(code, p, work, work.costate, scale, 1)
 
 
 @njit(**_INNER)
@@ -138,13 +149,9 @@ def backward_passes(code, work):
     nothing = zero, zero, zero
     scale = one
     for p in range(code.pass_count - 1, -1, -1):
-        kind, first, middle, last, number = passed(code, p)
+        kind, first, _, last, number = passed(code, p)
         if kind == DIAGONAL:
-            if first < last:
-                diagonal_slopes(code, first, last, scale, work)
-            scale = grown(work, middle if code.tables else first, last, scale)
-            diagonal_pass(code, p, work, state, scale, 1)
-            diagonal_pass(code, p, work, costate, scale, 1)
+            undo_diagonal(code, p, work, scale)
             scale = one
             continue
         info = beyond(code.corners, CORNER_COLUMNS * number)

@@ -12,6 +12,7 @@ from qlayers.kernels.numba.engine import BACKWARD, KNOWN, SHARED, address_of
 from qlayers.kernels.numba.program import Schedule, schedule
 from qlayers.ops.engines import LANE_BYTES, version_of
 from shared import relay
+from shared.pace import Pace
 from shared.simd import lanes_of
 
 _GRAIN = 60_000  # vector operations that make a thread worth its hand-off: about 0.02 ms
@@ -86,6 +87,7 @@ class Launch:
         self._values, self._tables = (batch, words.shape[0]), (self.sizes.tables, 2, 2**wires)
         self._work = 2 * (1 + len(found.program.turns)) * half * blocks  # vector operations
         states, tables = 2 * half * lanes * blocks, self.sizes.tables * 2 ** (wires + 1)
+        self._paces = Pace(), Pace()  # forward, backward
         self._kept, self._tables_at = states + tables, states * size
         bytes = self._kept * size
         self.keeps = bytes if bytes <= _MOST_KEPT_BYTES and self._work >= _LEAST_KEPT else 0
@@ -145,7 +147,8 @@ class Launch:
             relay.run_alone(self._kernel, parts, (task, self._code_at, *places, tables_at), room=self._room)
         else:
             numbers, grain = (task | SHARED, self._code_at, *places, tables_at), 1 + _GRAIN * parts // work
-            relay.run(self._kernel, parts, numbers, grain=grain, room=self._room, ends=True)
+            pace = self._paces[task & BACKWARD]
+            relay.run(self._kernel, parts, numbers, grain=grain, room=self._room, pace=pace, ends=True)
 
 
 def _check_columns(found: Schedule, angles: int, columns: int) -> None:

@@ -144,6 +144,29 @@ def phase_table(state, half, table, low_bits, shift, factor, backward):
 
 
 @njit(**_INNER)
+def undo_table(state, costate, half, start, stop, table, low_bits, shift, factor, out):
+    """`overlaps` and `phase_table` backward, on state and costate, in one sweep over the rows start..stop."""
+    cosines, sines = table, beyond(table, half << low_bits)
+    turned, low = neg(factor), shift & (1 << low_bits) - 1
+    for row in range(start, stop):
+        at = row ^ shift >> low_bits
+        if low_bits == 0:
+            c, s = spread(state, cosines[at]), spread(state, sines[at])
+        elif low == 0:
+            c, s = load(cosines, at), load(sines, at)
+        else:
+            c, s = exchange(load(cosines, at), low), exchange(load(sines, at), low)
+        c, s = mul(factor, c), mul(turned, s)
+        re, im = load(state, row), load(state, half + row)
+        cre, cim = load(costate, row), load(costate, half + row)
+        store(out, row - start, fnma(cim, re, mul(cre, im)))
+        store(state, row, fma(s, im, mul(c, re)))
+        store(state, half + row, fnma(s, re, mul(c, im)))
+        store(costate, row, fma(s, cim, mul(c, cre)))
+        store(costate, half + row, fnma(s, cre, mul(c, cim)))
+
+
+@njit(**_INNER)
 def overlaps(state, costate, half, start, stop, out):
     """Re<costate| -i |state> of each amplitude: its sums with signs are the slopes of diagonal turns."""
     for row in range(start, stop):
