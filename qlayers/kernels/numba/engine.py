@@ -9,6 +9,7 @@ import functools
 
 import numpy as np
 from numba import cfunc, njit
+from numba.core.ccallback import CFunc
 
 from qlayers.kernels.numba.beginning import begin, record, undo_beginning
 from qlayers.kernels.numba.block import (
@@ -313,7 +314,7 @@ def run_float64(start, stop, room, numbers):
 
 
 @functools.cache
-def address_of(itemsize: int) -> int:
-    """Where the kernel for floats of so many bytes begins, for `shared.relay`; compiled when first wanted."""
+def compiled(itemsize: int) -> CFunc:
+    """The kernel for floats of so many bytes, for `shared.relay`; compiled when first wanted."""
     function = {4: run_float32, 8: run_float64}[itemsize]
-    return cfunc("void(int64, int64, int64, CPointer(int64))", cache=True)(function).address
+    return cfunc("void(int64, int64, int64, CPointer(int64))", cache=True)(function)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from qlayers.kernels.numba.block import room_for
 from qlayers.kernels.numba.code import Picked, Sizes, as_they_are, coded
-from qlayers.kernels.numba.engine import BACKWARD, KNOWN, SHARED, address_of
+from qlayers.kernels.numba.engine import BACKWARD, KNOWN, SHARED, compiled
 from qlayers.kernels.numba.program import Schedule, schedule
 from qlayers.ops.engines import LANE_BYTES, version_of
 from shared import relay
@@ -81,7 +81,7 @@ class Launch:
             features=features,
         )
         self._code = coded(self.sizes, found.program, shared, own)
-        self._kernel, self._code_at = address_of(size), self._code.ctypes.data
+        self._kernel, self._code_at = compiled(size).address, self._code.ctypes.data
         self._dtype, self._angles = dtype, len(shared.index)
         self._room = room_for(self.sizes, found.program, len(shared.index), len(own.index), size)
         self._values, self._tables = (batch, words.shape[0]), (self.sizes.tables, 2, 2**wires)
