@@ -9,7 +9,7 @@ from importlib import import_module
 
 _WHERE = {
     "QuantumLayer": "qlayers.layer",
-    "TorchLayer": "qlayers.layer",
+    "TorchLayer": "qlayers.torch_layer",
     "Circuit": "qlayers.circuit",
     "Plan": "qlayers.plan",
     "metric_tensor": "qlayers.metric",

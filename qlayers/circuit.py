@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from operator import index
 from typing import NamedTuple
 
 from qlayers.blocks import BLOCKS, check_block
@@ -74,7 +75,7 @@ class Circuit:
     def from_function(
         cls,
         function: Callable,
-        weight_shapes: Mapping[str, int | tuple[int, ...]],
+        weight_shapes: Mapping[str, int | Sequence[int]],
         *,
         features: int | None = None,
         input_arg: str = "inputs",
@@ -238,7 +239,11 @@ def assembled(
     )
 
 
-def shapes_of(weight_shapes: Mapping[str, int | tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+class SizeError(UserError, TypeError):
+    """The shape of a weight is no int and no sequence of ints."""
+
+
+def shapes_of(weight_shapes: Mapping[str, int | Sequence[int]]) -> dict[str, tuple[int, ...]]:
     """Shapes as tuples; an int n is (n,), and 1 is () as in PennyLane's TorchLayer.
 
     >>> shapes_of({"a": 3, "b": (2, 3), "c": 1, "d": ()})
@@ -248,14 +253,10 @@ def shapes_of(weight_shapes: Mapping[str, int | tuple[int, ...]]) -> dict[str, t
     for name, size in weight_shapes.items():
         try:
             shape = (
-                tuple(int(n) for n in size)
-                if hasattr(size, "__iter__")
-                else ()
-                if size == 1
-                else (int(size),)
+                tuple(map(index, size)) if hasattr(size, "__iter__") else () if size == 1 else (index(size),)
             )
-        except (TypeError, ValueError):
-            raise UserError(
+        except TypeError:
+            raise SizeError(
                 f"The shape of weight {name!r} must be an int or a tuple of ints, not {size!r}."
             ) from None
         if prod(shape) < 0 or any(n < 0 for n in shape):

@@ -2,33 +2,39 @@
 
 import contextlib
 import copy
+import html
 import math
+import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from qlayers import saved
 from qlayers.circuit import Circuit, shapes_of
+from qlayers.initial import Init, initial
+from qlayers.inputs import Features, features_of, joined, names_of, total
 from qlayers.program import Captured
+from qlayers.qnode_view import QNodeView
 from shared.errors import UserError
 
 if TYPE_CHECKING:
     from qlayers.retrace import Retraced
 
 COMPUTED_AS = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
-Init = Callable[[Tensor], Any] | Mapping[str, Callable[[Tensor], Any] | Tensor]
 
 
-class QuantumLayer(nn.Module):
-    """Measurements of a parametrised quantum circuit, with the signature of `pennylane.qnn.TorchLayer`.
+class QuantumLayer(QNodeView):
+    """Measurements of a parametrised quantum circuit, with the semantics of `pennylane.qnn.TorchLayer`.
 
     The circuit is captured once for each number of input features and runs as one op on the whole batch,
     exact and differentiable to any order with respect to inputs and weights. The layer has its own
     simulator: of a QNode's device only the wires matter, and diff_method plays no part. A quantum function
     whose circuit depends on values, say `if inputs[0] > 0`, is called anew at each forward; `repr(layer)`
-    says so.
+    says so. `qml.draw` and `qml.draw_mpl` work on a layer (`qml.specs` asks for a `TorchLayer`), and
+    attributes that it lacks are its QNode's.
 
     What a function takes from its surroundings (Python numbers, flags, tensors that do not require grad) is
     read when it is captured. `torch.float16` and `bfloat16` inputs are computed in float32.
@@ -43,13 +49,16 @@ class QuantumLayer(nn.Module):
         init_method: how weights begin: one function that fills a tensor (from `torch.nn.init`), or a mapping
             from weight names to such functions or to tensors; default: uniform in [0, 2 pi).
         features: the number of input features, if the circuit should be captured for it in advance; default:
-            judged by what the function accepts, and settled by the first input.
-        input_arg: the name of the data argument.
+            judged by what the function accepts, and settled by the first input. For several inputs a mapping
+            from their names.
+        input_arg: the name of the data argument, or a sequence of several. Their tensors are then passed by
+            name, in a dict or in order.
 
     Shape:
-        inputs (..., features), floating. One bare measurement is returned as it is, (..., *shape): (...) for
-        an expectation value, (..., 2^k) for probabilities; a list of them flattened and side by side,
-        (..., outputs). The outputs have the inputs' dtype, or its complex one if a measurement is complex.
+        inputs (..., features), floating; several have leading dimensions that broadcast together. One bare
+        measurement is returned as it is, (..., *shape): (...) for an expectation value, (..., 2^k) for
+        probabilities; a list of them flattened and side by side, (..., outputs). The outputs have the inputs'
+        dtype, or its complex one if a measurement is complex.
 
     Raises:
         UserError: the arguments do not fit, or the circuit cannot be run; the message names the gate, weight
@@ -68,44 +77,71 @@ class QuantumLayer(nn.Module):
         torch.Size([7, 1])
         >>> layer
         QuantumLayer(circuit: 2 wires, 11 gates, 2 outputs; 2 features, weights weights(3,2))
+
+        Several inputs, here a place and a time:
+
+        >>> def wave(x, t, w):
+        ...     qml.RX(w * x[..., 0], wires=0)
+        ...     qml.RY(t[..., 0], wires=0)
+        ...     return qml.expval(qml.Z(0))
+        >>> field = QuantumLayer(wave, {"w": ()}, input_arg=("x", "t"))
+        >>> field(x=torch.rand(10, 1, 1), t=torch.rand(5, 1)).shape
+        torch.Size([10, 5])
     """
 
     def __init__(
         self,
         circuit: Callable | Circuit,
-        weight_shapes: Mapping[str, int | tuple[int, ...]] | None = None,
+        weight_shapes: Mapping[str, int | Sequence[int]] | None = None,
         init_method: Init | None = None,
         *,
-        features: int | None = None,
-        input_arg: str = "inputs",
+        features: int | Mapping[str, int] | None = None,
+        input_arg: str | Sequence[str] = "inputs",
     ):
-        super().__init__()
+        nn.Module.__init__(self)  # and not of whatever else a subclass derives from
         self._shapes = _shapes(circuit, weight_shapes)
         self._init_method = init_method
+        self._inputs = names_of(input_arg)
         self._function, self._circuit = None, None
-        self._programs: dict[int, Captured | Retraced] = {}  # by number of features
+        self._programs: dict[Features, Captured | Retraced] = {}  # by number of features
+        wanted = None if features is None else features_of(self._inputs, features)
         if isinstance(circuit, Circuit):
-            self._circuit, self._name = circuit, "circuit"
-            self._program(circuit.features if features is None else features)
+            self._hold(circuit, wanted)
         else:
-            self._take(circuit, features, input_arg)
+            self._take(circuit, wanted)
         for name, shape in self._shapes.items():
             if name in self.__dict__ or hasattr(type(self), name):
                 raise UserError(
                     f"A weight cannot be called {name!r}, as every layer has that; rename the argument."
                 )
-            self.register_parameter(name, nn.Parameter(_initial(init_method, name, shape)))
+            self.register_parameter(name, nn.Parameter(initial(init_method, name, shape)))
+        self._initialized = True
 
-    def _take(self, function: Callable, features: int | None, input_arg: str) -> None:
+    def _hold(self, circuit: Circuit, features: Features | None) -> None:
+        """Take a circuit instead of a function."""
+        if len(self._inputs) > 1 and features is None:
+            raise UserError(
+                f"A circuit with the inputs {', '.join(self._inputs)}: expected features=, a mapping from "
+                "their names to numbers of features; the circuit's features are theirs in this order."
+            )
+        self._circuit, self._name = circuit, "circuit"
+        self._program(circuit.features if features is None else features)
+        if len(self._inputs) > 1:  # other numbers of features would shift those of the inputs
+            self._circuit = None
+
+    def _take(self, function: Callable, features: Features | None) -> None:
         """Check the function and capture it for the number of features that it seems to want."""
         from qlayers.capture import guess_features
         from qlayers.record import QuantumFunction
 
-        self._function = QuantumFunction(function, self._shapes, input_arg=input_arg)
+        self._function = QuantumFunction(function, self._shapes, input_arg=self._inputs)
         self._name = self._function.name
+        self._programs.clear()
         if features is not None:
             self._program(features)
             return
+        if len(self._inputs) > 1:
+            return  # their first values say how many features each has
         with _on_cpu():
             guess = guess_features(self._function)
         try:
@@ -118,7 +154,12 @@ class QuantumLayer(nn.Module):
         """Fill the weights anew, in the way that the layer was made with."""
         for name, shape in self._shapes.items():
             weight = getattr(self, name)
-            weight.copy_(_initial(self._init_method, name, shape).to(weight))
+            weight.copy_(initial(self._init_method, name, shape).to(weight))
+
+    @property
+    def input_arg(self) -> str | tuple[str, ...]:
+        """The name of the data argument, or the names of several."""
+        return self._inputs[0] if len(self._inputs) == 1 else self._inputs
 
     @property
     def circuit(self) -> Circuit:
@@ -139,17 +180,31 @@ class QuantumLayer(nn.Module):
             )
         return found.circuit
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The measurements of inputs (..., features), see the class for their shape."""
+    def draw(self, *, width: int = 100) -> str:
+        """A drawing of `circuit` in text, with symbolic angles; see `Circuit.draw`."""
+        return self.circuit.draw(width=width)
+
+    def forward(
+        self, inputs: Tensor | Mapping[str, Tensor] | None = None, *more: Tensor, **named: Tensor
+    ) -> Tensor:
+        """The measurements of inputs (..., features), see the class for their shape.
+
+        Several inputs are passed by name, in order, or as one mapping.
+        """
+        features = None
+        if named or more or not isinstance(inputs, Tensor):
+            inputs, features = joined(self._inputs, inputs, more, named)
         shape, dtype = inputs.shape, inputs.dtype
         if not shape or not dtype.is_floating_point:
             raise UserError(
                 f"A QuantumLayer takes floating inputs of shape (..., features), not {dtype} of shape "
                 f"{tuple(shape)}; use inputs.float() or add a dimension."
             )
-        program = self._programs.get(shape[-1])
+        if features is None:
+            features = shape[-1]
+        program = self._programs.get(features)
         if program is None:
-            program = self._program(shape[-1])
+            program = self._program(features)
         flat = inputs if len(shape) == 2 else inputs.reshape(math.prod(shape[:-1]), shape[-1])
         held = self._parameters  # `getattr` of a parameter fails first, which takes a microsecond
         weights = [held[name] if name in held else getattr(self, name) for name in program.names]
@@ -162,34 +217,43 @@ class QuantumLayer(nn.Module):
             out = out.squeeze(-1)
         return out if len(shape) == 2 else out.reshape(shape[:-1] + out.shape[1:])
 
-    def _program(self, features: int) -> "Captured | Retraced":
+    def _program(self, features: Features) -> "Captured | Retraced":
         """What runs inputs with so many features, made at first use."""
         if features not in self._programs:
-            if torch.compiler.is_compiling():
+            if isinstance(features, int) and len(self._inputs) > 1:
                 raise UserError(
-                    f"The layer has no circuit for {features} features yet and cannot capture one while it "
-                    f"is being compiled or exported; pass features={features} to QuantumLayer, or call it "
-                    "once before."
+                    f"This layer takes the data {', '.join(self._inputs)}, but received one tensor; call "
+                    f"layer({', '.join(f'{name}=...' for name in self._inputs)}) or pass a dict of tensors."
+                )
+            if torch.compiler.is_compiling():
+                wanted = (
+                    features if isinstance(features, int) else dict(zip(self._inputs, features, strict=True))
+                )
+                raise UserError(
+                    f"The layer has no circuit for {wanted} features yet and cannot capture one while it is "
+                    f"being compiled or exported; pass features={wanted} to QuantumLayer, or call it once "
+                    "before."
                 )
             with _on_cpu():
                 self._programs[features] = self._make(features)
         return self._programs[features]
 
-    def _make(self, features: int) -> "Captured | Retraced":
+    def _make(self, features: Features) -> "Captured | Retraced":
         if self._circuit is not None:
-            return Captured.of(self._circuit, features)
+            return Captured.of(self._circuit, total(features))
         if self._function is None:
             raise UserError(
-                "The layer was saved without its Python function and has circuits for "
-                f"{sorted(self._programs)} features only, the inputs have {features}; build it anew from the "
+                "The layer is without its Python function and has circuits for "
+                f"{list(self._programs)} features only, the inputs have {features}; build it anew from the "
                 "function."
             )
         from qlayers.capture import capture
         from qlayers.retrace import Retraced
         from qlayers.symbolic import ValueNeeded
 
+        function, number = self._function.of(features), total(features)
         try:
-            return Captured.of(capture(self._function, features), features)
+            return Captured.of(capture(function, number), number)
         except UserError:
             raise
         except (
@@ -197,7 +261,7 @@ class QuantumLayer(nn.Module):
         ) as error:  # of tracing, perhaps, and not of the function: that shows with real numbers
             reason = str(error) if isinstance(error, ValueNeeded) else f"it cannot be traced ({error})"
         try:
-            return Retraced.of(self._function, features, reason)
+            return Retraced.of(function, number, reason)
         except UserError:
             raise
         except Exception as error:
@@ -209,11 +273,92 @@ class QuantumLayer(nn.Module):
     def extra_repr(self) -> str:
         """The circuit in numbers, and whether it is called anew at each forward."""
         found = next(reversed(self._programs.values()), None)
+        head = self._name + (f"({', '.join(self._inputs)})" if len(self._inputs) > 1 else "")
         if isinstance(found, Captured):
-            return f"{self._name}: {repr(found.circuit)[len('Circuit(') : -1]}"
+            return f"{head}: {repr(found.circuit)[len('Circuit(') : -1]}"
         if found is None:
-            return f"{self._name}: captured at the first call"
-        return f"{self._name}: called anew at each forward, since {found.reason}"
+            return f"{head}: captured at the first call"
+        return f"{head}: called anew at each forward, since {found.reason}"
+
+    def _repr_html_(self) -> str:
+        """The layer in a notebook: its line of numbers, and its circuit drawn."""
+        drawn = saved.description_of(self) is not None
+        text = f"{self!r}\n\n{self.draw()}" if drawn else repr(self)
+        return f"<pre style='line-height: 1.2; overflow-x: auto'>{html.escape(text)}</pre>"
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        """The weights; and in the metadata beside them what is needed to build the layer anew."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        description = saved.description_of(self)
+        metadata = getattr(destination, "_metadata", {}).get(prefix[:-1])
+        if description is not None and metadata is not None:
+            metadata[saved.KEY] = description.to_plain()
+
+    def save(self, path: str | os.PathLike) -> None:
+        r"""Write weights and circuits to a file that `load` builds the layer from, without its function.
+
+        The file is the layer's state_dict, so that other layers can load it as well.
+
+        Raises:
+            UserError: nothing is captured yet, the circuit depends on values, or weights are parametrized.
+
+        Example:
+            >>> from pathlib import Path
+            >>> from tempfile import TemporaryDirectory
+            >>> layer = QuantumLayer(Circuit.parse("weights w()\nRX(w*x0) 0\nexpval Z(0)"))
+            >>> with TemporaryDirectory() as folder:
+            ...     layer.save(Path(folder, "layer.pt"))
+            ...     QuantumLayer.load(Path(folder, "layer.pt"))
+            QuantumLayer(circuit: 1 wire, 1 gate, 1 output; 1 feature, weights w())
+        """
+        if saved.description_of(self) is None:
+            raise UserError(
+                f"The layer cannot be saved with its circuit: expected one that is captured, received "
+                f"{self.extra_repr()!r}; call it once, or save its state_dict and build it from its function."
+            )
+        if changed := [name for name in self._shapes if name not in self._parameters]:
+            raise UserError(
+                f"The layer cannot be saved with its circuit: expected plain weights, received {changed} with "
+                "parametrizations; call torch.nn.utils.parametrize.remove_parametrizations, or save its "
+                "state_dict."
+            )
+        torch.save(self.state_dict(), path)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike, prefix: str | None = None, *, map_location: Any = None
+    ) -> "QuantumLayer":
+        """The layer in a file, its circuits included; no code from the file is run.
+
+        Args:
+            path: what `save` wrote, or `torch.save` of the state_dict of a model that contains the layer.
+            prefix: the layer's name in that model; may be left out if there is only one.
+            map_location: where to put the weights, as for `torch.load`.
+
+        Raises:
+            UserError: the file describes no such layer.
+        """
+        return cls.from_state_dict(saved.read(path, map_location), prefix)
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor], prefix: str | None = None) -> "QuantumLayer":
+        """The layer in a state_dict, which must be the object that `state_dict()` returned or was loaded.
+
+        Args:
+            state: of the layer or of a model that contains it.
+            prefix: the layer's name in that model; may be left out if there is only one.
+
+        Raises:
+            UserError: there is no such layer.
+        """
+        description, weights = saved.found(state, prefix)
+        circuit = next(iter(description.circuits.values()))
+        layer = cls(circuit, dict(circuit.weights))
+        layer._name, layer._inputs = description.name, description.inputs
+        layer._programs = {size: Captured(one) for size, one in description.circuits.items()}
+        layer._circuit = circuit if description.fixed else None
+        layer.load_state_dict(weights, assign=True)
+        return layer
 
     def __getstate__(self) -> dict:
         """Without the Python function where it cannot be pickled: captured circuits need it no more."""
@@ -234,9 +379,6 @@ class QuantumLayer(nn.Module):
         memo[id(self)] = new
         new.__dict__.update(copy.deepcopy(dict(self.__dict__), memo))
         return new
-
-
-TorchLayer = QuantumLayer
 
 
 class FeaturesError(UserError):
@@ -276,26 +418,6 @@ def _shapes(circuit: Callable | Circuit, weight_shapes: Mapping | None) -> dict[
     if weight_shapes is not None and shapes_of(weight_shapes) != known:
         raise UserError(f"The circuit's weights are {known}, but weight_shapes gives {dict(weight_shapes)}.")
     return known
-
-
-def _initial(init_method: Init | None, name: str, shape: tuple[int, ...]) -> Tensor:
-    """The first value of a weight."""
-    init = init_method
-    if init is not None and not callable(init):
-        if name not in init:
-            raise UserError(f"init_method has no entry for weight {name!r}; it has {list(init)}.")
-        init = init[name]
-    if isinstance(init, Tensor):
-        if tuple(init.shape) != shape:
-            raise UserError(
-                f"The tensor given for weight {name!r} has shape {tuple(init.shape)}, expected {shape}."
-            )
-        return init.detach().clone()
-    empty = torch.empty(shape if shape else (1,))
-    with torch.no_grad():
-        filled = empty.uniform_(0, 2 * math.pi) if init is None else init(empty)
-    filled = empty if filled is None else filled.detach()
-    return filled if shape else filled[0].clone()
 
 
 def _picklable(value: Any) -> bool:

@@ -6,7 +6,7 @@ applies the QNode's transforms, and decomposes what the gate table does not know
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from qlayers.defer import deferred
+from qlayers.inputs import Features, names_of
 from qlayers.measure import Measurement
 from qlayers.mistakes import explained
 from qlayers.read_gates import Recorded, Vector, expand, label
@@ -38,20 +39,41 @@ class Recording:
 
 
 class QuantumFunction:
-    """A QNode or plain quantum function together with how a layer calls it."""
+    """A QNode or plain quantum function together with how a layer calls it.
+
+    Attributes:
+        function, shapes: the function, and the shapes of its weights.
+        view: the function as a QNode, for PennyLane's tools.
+        inputs: the names of its data arguments.
+        widths: how many features each of several data arguments has, in order; None for a single one.
+    """
 
     def __init__(
-        self, function: Callable, shapes: Mapping[str, tuple[int, ...]], *, input_arg: str = "inputs"
+        self,
+        function: Callable,
+        shapes: Mapping[str, tuple[int, ...]],
+        *,
+        input_arg: str | Sequence[str] = "inputs",
     ):
-        self.function, self.shapes, self.input_arg = function, dict(shapes), input_arg
+        self.function, self.shapes, self.inputs = function, dict(shapes), names_of(input_arg)
+        self.widths: tuple[int, ...] | None = None
         self.guessed: Any = None  # the circuit that `capture.guess_features` captured last
         self.qnode = function if hasattr(function, "device") and hasattr(function, "func") else None
         self._check_signature(inspect.signature(self.qnode.func if self.qnode else function).parameters)
         if self.qnode:
             self._check_qnode()
+        self.view = self.qnode or _qnode_of(function)
 
     def __deepcopy__(self, memo: dict) -> "QuantumFunction":
         return self  # nothing in it changes
+
+    def of(self, features: Features) -> "QuantumFunction":
+        """The function for data with so many features."""
+        if isinstance(features, int):
+            return self
+        found = copy.copy(self)
+        found.widths, found.guessed = features, None
+        return found
 
     @property
     def name(self) -> str:
@@ -65,26 +87,27 @@ class QuantumFunction:
 
     def _check_signature(self, parameters: Mapping[str, inspect.Parameter]) -> None:
         given = ", ".join(parameters)
-        if self.input_arg not in parameters:
-            raise SignatureError(
-                f"The quantum function must have an argument named {self.input_arg!r} for the data; its "
-                f"arguments are ({given}). Rename the data argument, or pass its name as input_arg."
-            )
-        if self.input_arg in self.shapes:
-            raise UserError(
-                f"{self.input_arg!r} is the data argument and must not be in weight_shapes; remove it there."
-            )
+        for name in self.inputs:
+            if name not in parameters:
+                raise SignatureError(
+                    f"The quantum function must have an argument named {name!r} for the data; its arguments "
+                    f"are ({given}). Rename the data argument, or pass its name as input_arg."
+                )
+            if name in self.shapes:
+                raise UserError(
+                    f"{name!r} is the data argument and must not be in weight_shapes; remove it there."
+                )
         kinds = [parameter.kind for parameter in parameters.values()]
         if inspect.Parameter.VAR_POSITIONAL in kinds:
             raise SignatureError(
                 "A layer calls its quantum function by argument names, so *args has no meaning; name each "
                 "weight."
             )
-        if inspect.Parameter.VAR_KEYWORD not in kinds and {*self.shapes, self.input_arg} != set(parameters):
+        if inspect.Parameter.VAR_KEYWORD not in kinds and {*self.shapes, *self.inputs} != set(parameters):
             raise UserError(
-                f"weight_shapes must name every argument but {self.input_arg!r}: the function's arguments "
-                f"are ({given}), weight_shapes has ({', '.join(self.shapes)}). Bind constants with "
-                "functools.partial."
+                f"weight_shapes must name every argument but {', '.join(map(repr, self.inputs))}: the "
+                f"function's arguments are ({given}), weight_shapes has ({', '.join(self.shapes)}). Bind "
+                "constants with functools.partial."
             )
 
     def _check_qnode(self) -> None:
@@ -102,7 +125,7 @@ class QuantumFunction:
     def record(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Recording:
         """Call the function and list the operations and measurements that it asks for."""
         try:
-            tape, returned = self._tape({self.input_arg: inputs, **weights})
+            tape, returned = self._tape({**self._data(inputs), **weights})
         except (ValueError, TypeError) as error:
             mistake = None if isinstance(error, UserError) else explained(error)
             if mistake is None:
@@ -120,6 +143,12 @@ class QuantumFunction:
         named = [label(wire) for op in operations for wire in op.wires]
         found.wires = self._wires(found, named, [label(wire) for wire in added])
         return found
+
+    def _data(self, inputs: Tensor) -> dict[str, Tensor]:
+        """The data arguments, of which `inputs` (..., features) has all features side by side."""
+        if self.widths is None:
+            return {self.inputs[0]: inputs}
+        return dict(zip(self.inputs, inputs.split(self.widths, dim=-1), strict=True))
 
     def _tape(self, arguments: dict[str, Tensor]):
         import pennylane as qml
@@ -167,6 +196,13 @@ class QuantumFunction:
                 for m in found.measurements
             ]
         return (*own, *added)
+
+
+def _qnode_of(function: Callable):
+    """A plain function as a QNode."""
+    import pennylane as qml
+
+    return qml.QNode(function, qml.device("default.qubit", seed=0))  # by default it asks NumPy for a seed
 
 
 def _is_identity(join: Callable) -> bool:

@@ -14,7 +14,7 @@ from torch.func import functional_call, stack_module_state
 from torch.nn.utils.parametrize import register_parametrization
 from torch.testing import assert_close
 
-from qlayers import Circuit, QuantumLayer, TorchLayer
+from qlayers import Circuit, QuantumLayer
 from shared.errors import UserError
 
 WIRES = 3
@@ -405,7 +405,3 @@ def test_circuit_that_depends_on_other_samples():
     assert "depends on other samples" in repr(layer)
     z = torch.cos(INPUTS[:, 0] - INPUTS[:, 0].mean())
     assert_close(layer(INPUTS), torch.stack([layer.w * z, z + 0.5], -1))
-
-
-def test_alias():
-    assert TorchLayer is QuantumLayer

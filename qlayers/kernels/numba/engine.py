@@ -54,6 +54,9 @@ from shared.simd import mul, total
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only: compiles faster
 BACKWARD, SHARED, KNOWN = 1, 2, 4  # tasks
 _ONE_32, _ONE_64 = np.float32(1), np.float64(1)
+# as NumPy's numbers, since Numba compiles a function again for each literal
+_OF_ALL, _OF_SAMPLES = np.int64(0), np.int64(1)
+_ALONG, _BACK = np.int64(0), np.int64(1)
 
 
 @njit(**_INNER)
@@ -87,7 +90,7 @@ def forward_passes(code, work):
         kind, first, middle, last, number = passed(code, p)
         if kind == DIAGONAL:
             scale = grown(work, middle if code.tables else first, last, scale)
-            diagonal_pass(code, p, work, state, scale, 0)
+            diagonal_pass(code, p, work, state, scale, _ALONG)
             scale = one
             continue
         scale = grown(work, first, last, scale)
@@ -138,8 +141,8 @@ def undo_diagonal(code, p, work, scale):
         record_turn(code, k, mul(load(work.sgn, 2 * k), load(work.sums, k - first)), scale, work)
     if not tabled:
         scale = grown(work, middle if code.tables else first, last, scale)
-        diagonal_pass(code, p, work, work.state, scale, 1)
-        diagonal_pass(code, p, work, work.costate, scale, 1)
+        diagonal_pass(code, p, work, work.state, scale, _BACK)
+        diagonal_pass(code, p, work, work.costate, scale, _BACK)
 
 
 @njit(**_INNER)
@@ -280,7 +283,7 @@ def run(start, stop, room, numbers, like):
     if code.tables and not task & KNOWN and (alone or stop == 0):
         fill_tables(code, work)
     if start < stop:
-        prepare_beginning(code, 0, work)
+        prepare_beginning(code, _OF_ALL, work)
         if code.uniform:
             prepare_turns(code, work)
     parts = place_at(numbers[5], like) if numbers[5] else work.parts
@@ -289,7 +292,7 @@ def run(start, stop, room, numbers, like):
             zero_rows(work.common, 0, code.angles)
         for block in range(code.blocks * part // code.parts, code.blocks * (part + 1) // code.parts):
             take_own(code, given, block, work)
-            prepare_beginning(code, 1, work)
+            prepare_beginning(code, _OF_SAMPLES, work)
             if not code.uniform:
                 prepare_turns(code, work)
             if backward:
