@@ -6,11 +6,11 @@ READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test agree conformance lint format bench
+.PHONY: help demo test agree conformance test-hardware lint format bench
 
 help:  ## show this list
 	@echo "usage: make TARGET"
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-22s%s\n", $$1, $$2 }'
 
 demo: $(READY)  ## train the hybrid quantum-classical model on real splice junctions, write a report
 	@$(BIN)/qbio demo
@@ -24,6 +24,15 @@ agree: $(READY)  ## 2,000 random circuits against default.qubit, values and deri
 conformance: $(READY)  ## PennyLane's own tests of devices on qbio.simulator, exact and with shots
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pl-device-test --device=qbio.simulator --shots=None -q -p no:cacheprovider
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pl-device-test --device=qbio.simulator --shots=20000 -q -p no:cacheprovider
+
+test-hardware: .venv-hardware/.ready  ## the runner against Qiskit's simulator and a fake processor, in an environment of its own
+	@.venv-hardware/bin/python -m pytest -n 0 tests/qlayers/hardware/test_qiskit.py
+
+.venv-hardware/.ready: pyproject.toml constraints.txt
+	@echo "Setting up .venv-hardware; this takes a few minutes"
+	@$(PYTHON) -m venv .venv-hardware || { $(PYTHON) -m venv --without-pip .venv-hardware && $(PYTHON) -m pip --python .venv-hardware/bin/python install pip; }
+	@.venv-hardware/bin/python -m pip install -q -c constraints.txt -e ".[dev,hardware]"
+	@touch $@
 
 lint: $(READY)  ## check format, style, types of the ground floor, and who imports whom
 	@$(BIN)/python -m ruff format --check .
