@@ -318,9 +318,9 @@ class QuantumLayer(QNodeView):
             )
         if changed := [name for name in self._shapes if name not in self._parameters]:
             raise UserError(
-                f"The layer cannot be saved with its circuit: expected plain weights, received {changed} with "
-                "parametrizations; call torch.nn.utils.parametrize.remove_parametrizations, or save its "
-                "state_dict."
+                "The layer cannot be saved with its circuit: expected plain weights, received "
+                f"{changed} with parametrizations; call torch.nn.utils.parametrize.remove_parametrizations, "
+                "or save its state_dict."
             )
         torch.save(self.state_dict(), path)
 
