@@ -5,6 +5,7 @@ import inspect
 import os
 import random
 import sys
+from pathlib import Path
 
 import beartype
 import hypothesis
@@ -15,6 +16,19 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 PACKAGES = ["shared", "qlayers", "biolayers"]
+
+
+def _drop_stale_kernels():
+    """Remove compiled kernels older than any source beside them: Numba looks at a kernel's own file alone."""
+    root = Path(__file__).resolve().parent.parent
+    for folder in {path.parent for package in PACKAGES for path in (root / package).rglob("*.nbi")}:
+        newest = max(source.stat().st_mtime for source in folder.parent.glob("*.py"))
+        for compiled in folder.glob("*.nb[ic]"):
+            if compiled.stat().st_mtime < newest:
+                compiled.unlink(missing_ok=True)
+
+
+_drop_stale_kernels()
 
 # Warnings of other packages that we can neither fix nor avoid, each with its reason; all others are errors.
 FOREIGN_WARNINGS = {
