@@ -16,7 +16,7 @@ demo: $(READY)  ## train the hybrid quantum-classical model on real splice junct
 	@$(BIN)/qbio demo
 
 test: $(READY)  ## run all tests and doctests, warnings are errors (ARGS="-k name": only some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 agree: $(READY)  ## 2,000 random circuits against default.qubit, values and derivatives (about 5 minutes)
 	@QBIO_CIRCUITS=2000 $(BIN)/python -m pytest tests/qlayers/test_agreement.py
