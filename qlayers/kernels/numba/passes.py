@@ -121,6 +121,14 @@ def phase_words(state, half, code, first, last, tau, factor, direction):
 
 
 @njit(**_INNER)
+def entry(table, at, low_bits, low):
+    """What a table has for the amplitudes of a row: one number, or one for each lane."""
+    if low_bits == 0:
+        return spread(table, table[at])
+    return load(table, at) if low == 0 else exchange(load(table, at), low)
+
+
+@njit(**_INNER)
 def phase_table(state, half, table, low_bits, shift, factor, backward):
     """All diagonal turns whose angles the samples share at once: multiply by the table, and by a factor.
 
@@ -131,12 +139,7 @@ def phase_table(state, half, table, low_bits, shift, factor, backward):
     low = shift & (1 << low_bits) - 1
     for row in range(half):
         at = row ^ shift >> low_bits
-        if low_bits == 0:
-            c, s = spread(state, cosines[at]), spread(state, sines[at])
-        elif low == 0:
-            c, s = load(cosines, at), load(sines, at)
-        else:
-            c, s = exchange(load(cosines, at), low), exchange(load(sines, at), low)
+        c, s = entry(cosines, at, low_bits, low), entry(sines, at, low_bits, low)
         c, s = mul(factor, c), mul(turned, s)
         re, im = load(state, row), load(state, half + row)
         store(state, row, fma(s, im, mul(c, re)))
@@ -150,12 +153,7 @@ def undo_table(state, costate, half, start, stop, table, low_bits, shift, factor
     turned, low = neg(factor), shift & (1 << low_bits) - 1
     for row in range(start, stop):
         at = row ^ shift >> low_bits
-        if low_bits == 0:
-            c, s = spread(state, cosines[at]), spread(state, sines[at])
-        elif low == 0:
-            c, s = load(cosines, at), load(sines, at)
-        else:
-            c, s = exchange(load(cosines, at), low), exchange(load(sines, at), low)
+        c, s = entry(cosines, at, low_bits, low), entry(sines, at, low_bits, low)
         c, s = mul(factor, c), mul(turned, s)
         re, im = load(state, row), load(state, half + row)
         cre, cim = load(costate, row), load(costate, half + row)
