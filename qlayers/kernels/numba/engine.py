@@ -52,6 +52,7 @@ from qlayers.kernels.numba.words import add_found, begin_costate, measure
 from shared.simd import mul, total
 
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only: compiles faster
+_PART = {"inline": "always", **_INNER}  # LLVM optimises each function once more in each that calls it
 BACKWARD, SHARED, KNOWN = 1, 2, 4  # tasks
 _ONE_32, _ONE_64 = np.float32(1), np.float64(1)
 # as NumPy's numbers, since Numba compiles a function again for each literal
@@ -222,7 +223,7 @@ def sum_parts(code, parts, sums):
             sums[code.shared_index[column]] += scale * found
 
 
-@njit(**_INNER)
+@njit(**_PART)
 def forward_block(code, block, values, kept, keep, work):
     """Run a block forward: its expectation values, and its state at the end if that is kept."""
     begin(code, work)
@@ -233,7 +234,7 @@ def forward_block(code, block, values, kept, keep, work):
         copy_rows(beyond(kept, block * rows * lanes_in(kept)), rows, scale, work.state)
 
 
-@njit(**_INNER)
+@njit(**_PART)
 def backward_block(code, block, weights, slopes, kept, keep, work):
     """The gradients of a block, from the weights (b, T) of its words."""
     found, factor = work.state, spread(kept, 1)
@@ -249,7 +250,7 @@ def backward_block(code, block, weights, slopes, kept, keep, work):
     put_slopes(code, work, block, slopes)
 
 
-@njit(**_INNER)
+@njit(**_PART)
 def run(start, stop, room, numbers, like):
     """Run the parts start..stop of the blocks of a call.
 
