@@ -35,6 +35,30 @@ def test_hybrid_splice():
         assert float(re.search(rf"^{kind}: ([\d.]+) of", out, re.M)[1]) > 0.7
 
 
+def test_migrate_torch_layer():
+    out = run("migrate_torch_layer.py", "--steps", "2")
+    for what in ("an output", "a gradient"):
+        assert float(re.search(rf"difference of {what}: +([\d.e-]+)", out)[1]) < 1e-5
+
+
+def test_vqe_h2():
+    out = run("vqe_h2.py", "--points", "4", "--steps", "15")
+    assert float(re.search(r"largest error ([\d.e-]+) hartree", out)[1]) < 1e-6
+
+
+def test_heat_equation(tmp_path):
+    picture = tmp_path / "heat.png"
+    out = run("heat_equation.py", "--steps", "60", "--figure", str(picture))
+    assert float(re.search(r"largest error of u: ([\d.]+)", out)[1]) < 0.1
+    assert picture.stat().st_size > 1000
+
+
+def test_dna_kernel():
+    out = run("dna_kernel.py", "--steps", "4", "--known", "200")
+    trained = float(re.search(r"quantum kernel, trained +([\d.]+)", out)[1])
+    assert trained > 0.8
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_examples_use_public_names_only(path):
     text = path.read_text()
