@@ -25,13 +25,13 @@ conformance: $(READY)  ## PennyLane's own tests of devices on qbio.simulator, ex
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pl-device-test --device=qbio.simulator --shots=None -q -p no:cacheprovider
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pl-device-test --device=qbio.simulator --shots=20000 -q -p no:cacheprovider
 
-test-hardware: .venv-hardware/.ready  ## the runner against Qiskit's simulator and a fake processor, in an environment of its own
-	@.venv-hardware/bin/python -m pytest -n 0 tests/qlayers/hardware/test_qiskit.py
+test-hardware: .venv-hardware/.ready  ## what needs Qiskit (the runner on a fake processor) or JAX, in an environment of its own
+	@.venv-hardware/bin/python -m pytest -n 0 tests/qlayers/hardware/test_qiskit.py tests/qlayers/device/test_jax.py
 
 .venv-hardware/.ready: pyproject.toml constraints.txt
 	@echo "Setting up .venv-hardware; this takes a few minutes"
 	@$(PYTHON) -m venv .venv-hardware || { $(PYTHON) -m venv --without-pip .venv-hardware && $(PYTHON) -m pip --python .venv-hardware/bin/python install pip; }
-	@.venv-hardware/bin/python -m pip install -q -c constraints.txt -e ".[dev,hardware]"
+	@.venv-hardware/bin/python -m pip install -q -c constraints.txt -e ".[dev,hardware,jax]"
 	@touch $@
 
 lint: $(READY)  ## check format, style, types of the ground floor, and who imports whom
