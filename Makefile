@@ -6,7 +6,7 @@ READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test agree conformance test-hardware lint format bench
+.PHONY: help demo test agree fuzz conformance test-hardware lint format bench
 
 help:  ## show this list
 	@echo "usage: make TARGET"
@@ -24,6 +24,9 @@ agree: $(READY)  ## 2,000 random circuits against default.qubit, values and deri
 conformance: $(READY)  ## PennyLane's own tests of devices on qbio.simulator, exact and with shots
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pl-device-test --device=qbio.simulator --shots=None -q -p no:cacheprovider
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pl-device-test --device=qbio.simulator --shots=20000 -q -p no:cacheprovider
+
+fuzz: $(READY)  ## a million mutated FASTA and FASTQ files against a naive parser (about an hour)
+	@QBIO_FUZZ=1000000 $(BIN)/python -m pytest -n 0 tests/biolayers/test_fuzz.py
 
 test-hardware: .venv-hardware/.ready  ## what needs Qiskit (the runner on a fake processor) or JAX, in an environment of its own
 	@.venv-hardware/bin/python -m pytest -n 0 tests/qlayers/hardware/test_qiskit.py tests/qlayers/device/test_jax.py

@@ -10,7 +10,18 @@ from pathlib import Path
 
 import record
 
-BENCHMARKS = ("imports", "quantum", "token_conv1d")
+BENCHMARKS = (
+    "imports",
+    "quantum",
+    "shots",
+    "noise",
+    "token_conv1d",
+    "fasta",
+    "shuffle",
+    "batches",
+    "intervals",
+    "variants",
+)
 
 
 def main() -> int:

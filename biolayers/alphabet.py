@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biolayers.letters import BASES, RESIDUES, of_biopython
 from biolayers.policy import LetterCounts, Policy
 from shared.errors import UserError
 
@@ -212,12 +213,13 @@ class Alphabet:
     # -- letters to tokens and back
 
     def tokens(
-        self, text: str | bytes | np.ndarray | Tensor | Sequence[str], *, record: str = "sequence"
+        self, text: str | bytes | np.ndarray | Tensor | Sequence[Any] | Any, *, record: str = "sequence"
     ) -> Tensor:
         """Encode letters: (l,) uint8, or (n, l) for a list of n sequences of one length.
 
         Args:
-            text: A string, bytes, a `uint8` array or tensor of letters of any shape, or a list of strings.
+            text: A string, bytes, Biopython's `Seq` or `SeqRecord`, a `uint8` array or tensor of letters of
+                any shape, or a list of strings or of Biopython's sequences.
             record: The name used in messages.
 
         Raises:
@@ -225,6 +227,7 @@ class Alphabet:
         """
         if isinstance(text, (list, tuple)):
             return self._tokens_of_many(text, record)
+        text = of_biopython(text)
         letters = self._bytes(text, record)
         tokens = self.byte_table[letters]
         if (tokens == ILLEGAL).any():
@@ -233,7 +236,7 @@ class Alphabet:
             raise UserError(self.complaint(record, letter, position + 1))
         return torch.from_numpy(tokens)
 
-    def _tokens_of_many(self, texts: Sequence[str], record: str) -> Tensor:
+    def _tokens_of_many(self, texts: Sequence[Any], record: str) -> Tensor:
         rows = [self.tokens(text, record=f"{record} {i}") for i, text in enumerate(texts, 1)]
         lengths = {len(row) for row in rows}
         if len(lengths) > 1:
@@ -370,28 +373,11 @@ def _look_up(table: np.ndarray, tokens: Tensor) -> Tensor:
     )
 
 
-# IUPAC-IUB codes for incompletely specified bases (Cornish-Bowden, Nucleic Acids Research 13, 1985), in the
-# order of their tokens, with T; RNA writes U for T.
-_BASES = {
-    "R": "AG",
-    "Y": "CT",
-    "S": "CG",
-    "W": "AT",
-    "K": "GT",
-    "M": "AC",
-    "B": "CGT",
-    "D": "AGT",
-    "H": "ACT",
-    "V": "ACG",
-}
-# B, Z, J: two residues that an experiment cannot tell apart; U: selenocysteine; O: pyrrolysine; *: stop.
-_RESIDUES = {"B": "DN", "Z": "EQ", "J": "IL", "U": "", "O": "", "*": ""}
-
 DNA = Alphabet(
     "ACGT",
     name="DNA",
     unknown="N",
-    codes=tuple(_BASES.items()),
+    codes=tuple(BASES.items()),
     gap="-",
     complements="TGCA",
     ut=("U", "T"),
@@ -400,7 +386,7 @@ RNA = Alphabet(
     "ACGU",
     name="RNA",
     unknown="N",
-    codes=tuple((letter, bases.replace("T", "U")) for letter, bases in _BASES.items()),
+    codes=tuple((letter, bases.replace("T", "U")) for letter, bases in BASES.items()),
     gap="-",
     complements="UGCA",
     ut=("T", "U"),
@@ -409,6 +395,6 @@ PROTEIN = Alphabet(
     "ACDEFGHIKLMNPQRSTVWY",
     name="PROTEIN",
     unknown="X",
-    codes=tuple(_RESIDUES.items()),
+    codes=tuple(RESIDUES.items()),
     gap="-",
 )

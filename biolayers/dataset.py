@@ -1,44 +1,61 @@
 """Labelled sequences: one or several FASTA files as a map-style dataset of tokens."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from biolayers.alphabet import DNA, Alphabet
 from biolayers.errors import FastaError
 from biolayers.fasta import Fasta
-from biolayers.labels import from_headers, from_mapping, from_table
+from biolayers.labelled import LabelledRecords, Shape
+from biolayers.labelling import Labelling
+from biolayers.labels import Cells
 from biolayers.policy import LetterCounts
+from biolayers.targets import UNLABELLED as UNLABELLED
+from biolayers.targets import Labels
+from biolayers.targets import unlabelled as no_labels
 
 Path = str | os.PathLike[str]
 
-UNLABELLED = -1
 
-
-class FastaDataset(Dataset[tuple[Tensor, int]]):
-    r"""Sequences of FASTA files with a class each, read from the mapped files when asked for.
+class FastaDataset(LabelledRecords):
+    r"""Sequences of FASTA files with a label each, read from the files when asked for.
 
     Labels come from exactly one source: a pattern for the headers, a table or mapping from name to label, or
-    one file per class. Every letter is checked once, when the dataset is made, so reading cannot fail later.
-    The dataset may be forked, pickled and read from several workers and threads.
+    one file per class. They are one class for each record; with `separator` or several label columns any
+    number of classes; with `targets` one or several numbers. Every letter is checked once, when the dataset
+    is made, so reading cannot fail later. The dataset may be forked, pickled and read from several workers
+    and threads; `biolayers.loader` reads it in whole batches.
 
     Args:
         path: A FASTA file, or a mapping from class to file such as `{"enhancer": "a.fa", "other": "b.fa"}`.
         label_pattern: A regular expression searched for in each header; its group `label`, else its first
-            group, is the label: `class=(\w+)`.
-        labels: A CSV or TSV file with a column of names and one of labels, or a mapping from name to label.
+            group, is the label: `class=(\w+)`. With `targets`, the groups of these names.
+        labels: A CSV, TSV or Parquet file with a column of names and one or several of labels, or a mapping
+            from name to label (or to a list, with several `targets`).
         unlabelled: Whether to do without labels (for prediction): each label is then -1.
         name_column: The table's column of names, when its header calls it neither name nor id.
-        label_column: The table's column of labels, when its header calls it neither label nor class.
+        label_column: The table's column of labels, when its header calls it neither label nor class; several
+            columns of 0 and 1 give each record any number of classes, called as the columns.
+        separator: Splits a label such as `liver;brain` into any number of classes.
+        targets: What to predict is one number (a name: of the table's column, of the pattern's group) or
+            several (a list of names): labels are then (n,) or (n, targets) float32.
+        missing: What becomes of records without label, or with an empty or nan target: "error"; "drop" leaves
+            them out (`dropped` counts them); "nan" keeps them, for losses that skip nan.
         classes: The classes in the order of their numbers; by default those found, sorted.
-        pad_to: What to do with different lengths: None is an error, "longest" or a number of letters fills
-            shorter sequences with `PAD` at the end.
+        pad_to: What to do with different lengths: None is an error; "longest", a number of letters, or
+            "batch" (the longest of each batch) fills shorter sequences with `PAD` at the end.
+        window: Reads only that many letters from the middle of longer records.
+        jitter: In training, how far the window may move to either side, within the record.
+        reverse_complement: In training, how probable it is that a record is read from the other strand.
+        packed: Whether batches come without padding: tokens one after the other, and offsets.
+        return_lengths: Whether batches hold the lengths, too: tokens, lengths, labels.
+        seed: Of jitter and strands, which depend on seed, epoch and record alone; see `biolayers.batches`.
         alphabet: How letters become tokens, with its policy.
 
     Raises:
@@ -57,6 +74,10 @@ class FastaDataset(Dataset[tuple[Tensor, int]]):
         >>> data.batch([1, 0])
         (tensor([[3, 3, 2, 4],
                 [0, 1, 2, 3]], dtype=torch.uint8), tensor([0, 1]))
+        >>> both = FastaDataset(path, labels={"a": 0.5, "b": -2}, targets="activity", reverse_complement=0.5)
+        >>> both.batch([0, 1], epoch=1)
+        (tensor([[0, 1, 2, 3],
+                [4, 1, 0, 0]], dtype=torch.uint8), tensor([ 0.5000, -2.0000]))
     """
 
     def __init__(
@@ -64,20 +85,30 @@ class FastaDataset(Dataset[tuple[Tensor, int]]):
         path: Path | Mapping[str, Path],
         *,
         label_pattern: str | None = None,
-        labels: Path | Mapping[str, str] | None = None,
+        labels: Path | Mapping[str, Any] | None = None,
         unlabelled: bool = False,
         name_column: str | None = None,
-        label_column: str | None = None,
+        label_column: str | Sequence[str] | None = None,
+        separator: str | None = None,
+        targets: str | Sequence[str] | None = None,
+        missing: str = "error",
         classes: Sequence[str] | None = None,
         pad_to: str | int | None = None,
+        window: int | None = None,
+        jitter: int = 0,
+        reverse_complement: float = 0.0,
+        packed: bool = False,
+        return_lengths: bool = False,
+        seed: int = 0,
         alphabet: Alphabet = DNA,
     ):
-        per_class = isinstance(path, Mapping)
-        _one_source(per_class, label_pattern, labels, unlabelled)
-        if (name_column or label_column) and (labels is None or isinstance(labels, Mapping)):
-            raise FastaError(
-                "FastaDataset: name_column and label_column belong to a table of labels; give labels="
-            )
+        _one_source(isinstance(path, Mapping), label_pattern, labels, unlabelled)
+        labelling = Labelling(label_pattern, labels, name_column, label_column, separator, targets, missing)
+        shape = Shape(pad_to, window, jitter, reverse_complement, packed, return_lengths, seed)
+        self._open(path, alphabet)
+        self._set_up(shape, self._labelled(path, labelling, classes, unlabelled=unlabelled))
+
+    def _open(self, path: Path | Mapping[str, Path], alphabet: Alphabet) -> None:
         self.alphabet = alphabet
         paths = list(path.values()) if isinstance(path, Mapping) else [path]
         if not paths:
@@ -87,123 +118,81 @@ class FastaDataset(Dataset[tuple[Tensor, int]]):
         self._file = np.repeat(np.arange(len(sizes)), sizes)  # (n,): which file
         self._record = np.concatenate([np.arange(size) for size in sizes])  # (n,): which record of it
         self._length = np.concatenate([fasta.lengths for fasta in self.files])
+        self.dropped = 0  # records left out because they have no label
+
+    def _labelled(
+        self,
+        path: Path | Mapping[str, Path],
+        labelling: Labelling,
+        classes: Sequence[str] | None,
+        *,
+        unlabelled: bool,
+    ) -> Labels:
+        if unlabelled:
+            return no_labels(len(self._file), classes)
         if isinstance(path, Mapping):
-            found = [str(label) for label, size in zip(path, sizes, strict=True) for _ in range(size)]
-        elif label_pattern is not None:
-            found = from_headers(self.files[0], label_pattern)
-        elif isinstance(labels, Mapping):
-            found = from_mapping(self.files[0], labels)
-        elif labels is not None:
-            found = from_table(self.files[0], labels, name_column=name_column, label_column=label_column)
+            titles = [str(label) for label in path]
+            found: list[Cells] = [[titles[file]] for file in self._file.tolist()]
         else:
-            found = None
-        self.classes, self.labels = self._numbered(found, classes)
-        self.width = self._common_width(pad_to)
-        self._check_letters()
+            found = labelling.find(self.files[0])
+        kept = np.array(labelling.kept(found), bool)
+        self.dropped = int((~kept).sum())
+        if self.dropped:
+            self._file, self._record = self._file[kept], self._record[kept]
+            self._length = self._length[kept]
+            found = [cells for cells, stays in zip(found, kept.tolist(), strict=True) if stays]
+        return labelling.numbers(found, classes, where=self.where, source=self.files[0].path)
 
-    def _numbered(self, found: list[str] | None, classes: Sequence[str] | None) -> tuple[list[str], Tensor]:
-        """The classes, and the number of each label: (n,) int64."""
-        if found is None:
-            return list(classes or []), torch.full((len(self._file),), UNLABELLED)
-        order = sorted(set(found)) if classes is None else list(classes)
-        number = {label: i for i, label in enumerate(order)}
-        if len(number) < len(order):
-            raise FastaError(f"FastaDataset: expected each class once, received classes {order}")
-        for i, label in enumerate(found):
-            if label not in number:
-                raise FastaError(f"{self.where(i)}: expected a label among {order}, received {label!r}")
-        if len(order) < 2:
-            raise FastaError(
-                f"{self.files[0].path}: expected labels of two or more classes, received only {order[0]!r}; "
-                "check the source of the labels, or pass classes=[...] if others occur in other files"
-            )
-        return order, torch.tensor([number[label] for label in found], dtype=torch.int64)
+    # -- letters
 
-    def _common_width(self, pad_to: str | int | None) -> int:
-        """The length of a row of tokens."""
-        lengths = self._length
-        if (lengths == 0).any():
-            raise FastaError(
-                f"{self.where(int((lengths == 0).argmax()))}: expected letters, received no sequence"
-            )
-        if pad_to is None:
-            odd, expected = lengths != lengths[0], f"{lengths[0]} letters as in record {self.name(0)!r}"
-        elif pad_to == "longest":
-            return int(lengths.max())
-        elif type(pad_to) is int and pad_to > 0:
-            odd, expected = lengths > pad_to, f"at most {pad_to} letters"
-        else:
-            raise FastaError(
-                f"FastaDataset: expected pad_to None, 'longest' or a length, received {pad_to!r}"
-            )
-        if odd.any():
-            i = int(odd.argmax())
-            raise FastaError(
-                f"{self.where(i)}: expected {expected}, received {lengths[i]}; "
-                f"choose pad_to='longest' (up to {lengths.max()} here), or make the lengths equal"
-            )
-        return int(lengths[0] if pad_to is None else pad_to)
-
-    def _check_letters(self) -> None:
-        step = max(1, (1 << 25) // self.width)
-        for start in range(0, len(self), step):
-            self._rows(np.arange(start, min(start + step, len(self))))
-
-    # -- samples
-
-    def __len__(self) -> int:
-        """How many sequences."""
-        return len(self._file)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """The tokens (length,) uint8 and the label of one sequence."""
-        index = range(len(self))[index]
-        return self._rows(np.array([index]))[0], int(self.labels[index])
-
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
-        """Many samples with one read; this is what a DataLoader calls."""
-        tokens, labels = self.batch(indices)
-        return list(zip(tokens.unbind(0), labels.tolist(), strict=True))
-
-    def batch(self, indices: Any) -> tuple[Tensor, Tensor]:
-        """The tokens (b, length) uint8 and labels (b,) int64 of sequences by number."""
-        chosen = np.asarray(indices, np.int64)
-        return self._rows(chosen), self.labels[torch.from_numpy(chosen)]
-
-    def _rows(self, chosen: np.ndarray) -> Tensor:
+    def _read(
+        self, chosen: np.ndarray, starts: np.ndarray, ends: np.ndarray, minus: np.ndarray | None, width: int
+    ) -> Tensor:
+        strands = None if minus is None else 1 - 2 * minus.astype(np.int8)
         if len(self.files) == 1:
-            return self._fetch(0, chosen)
-        out = torch.empty((len(chosen), self.width), dtype=torch.uint8)
-        for i in np.unique(self._file[chosen]).tolist():
-            places = np.flatnonzero(self._file[chosen] == i)
-            out[torch.from_numpy(places)] = self._fetch(i, chosen[places])
+            return self.files[0].fetch_arrays(self._record[chosen], starts, ends, strands, pad=width)
+        out = torch.empty((len(chosen), width), dtype=torch.uint8)
+        for file, places in self._by_file(chosen):
+            some = strands if strands is None else strands[places]
+            records = self._record[chosen[places]]
+            rows = self.files[file].fetch_arrays(records, starts[places], ends[places], some, pad=width)
+            out[torch.from_numpy(places)] = rows
         return out
 
-    def _fetch(self, file: int, chosen: np.ndarray) -> Tensor:
-        lengths = self._length[chosen]
-        return self.files[file].fetch_arrays(
-            self._record[chosen], np.zeros_like(lengths), lengths, pad=self.width
-        )
+    def _read_packed(
+        self, chosen: np.ndarray, starts: np.ndarray, ends: np.ndarray, minus: np.ndarray | None
+    ) -> tuple[Tensor, Tensor]:
+        strands = None if minus is None else 1 - 2 * minus.astype(np.int8)
+        if len(self.files) == 1:
+            return self.files[0].fetch_ragged(self._record[chosen], starts, ends, strands)
+        pieces: list[Tensor] = [torch.empty(0, dtype=torch.uint8)] * len(chosen)
+        for file, places in self._by_file(chosen):
+            some = strands if strands is None else strands[places]
+            tokens, offsets = self.files[file].fetch_ragged(
+                self._record[chosen[places]], starts[places], ends[places], some
+            )
+            for place, piece in zip(places.tolist(), torch.tensor_split(tokens, offsets[1:-1]), strict=True):
+                pieces[place] = piece
+        offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(ends - starts)]))
+        return torch.cat([torch.empty(0, dtype=torch.uint8), *pieces]), offsets
+
+    def _by_file(self, chosen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Each file, and the places of its records in a batch."""
+        files = self._file[chosen]
+        for file in np.unique(files).tolist():
+            yield file, np.flatnonzero(files == file)
 
     # -- the whole
 
     @cached_property
-    def tokens(self) -> Tensor:
-        """All tokens: (n, length) uint8, read on first use and then kept in this process."""
-        return self._rows(np.arange(len(self)))
-
-    @property
-    def lengths(self) -> Tensor:
-        """The letters of each sequence, padding apart: (n,) int64."""
-        return torch.from_numpy(self._length.copy())
-
-    @cached_property
     def names(self) -> list[str]:
-        """The name of each sequence."""
-        return [name for fasta in self.files for name in fasta]
+        """The name of each record."""
+        names = [fasta.names for fasta in self.files]
+        where = zip(self._file.tolist(), self._record.tolist(), strict=True)
+        return [names[file][record] for file, record in where]
 
     def name(self, index: int) -> str:
-        """The name of one sequence."""
+        """The name of one record."""
         return self.names[index]
 
     def where(self, index: int) -> str:
@@ -212,16 +201,13 @@ class FastaDataset(Dataset[tuple[Tensor, int]]):
         return f"{fasta.path}, line {fasta.line(record)}, record {fasta.names[record]!r}"
 
     def counts(self) -> LetterCounts:
-        """How many letters each clause of the alphabet's policy touched."""
+        """How many letters of the files each clause of the alphabet's policy touched."""
         return sum((fasta.counts() for fasta in self.files), LetterCounts())
 
     def __repr__(self) -> str:
         files = ", ".join(fasta.path for fasta in self.files)
-        classes = f"classes {', '.join(self.classes)}" if self.classes else "unlabelled"
-        return f"FastaDataset({files}: {len(self):,} sequences of {self.width:,}, {classes}, {self.alphabet})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("tokens", "names")}
+        left_out = f", {self.dropped:,} without label left out" if self.dropped else ""
+        return f"FastaDataset({files}: {self._described()}{left_out})"
 
 
 def _one_source(per_class: bool, label_pattern: str | None, labels: object, unlabelled: bool) -> None:

@@ -1,189 +1,215 @@
-"""The samtools index of a FASTA file: read it, check it against the file, or build and store it.
+"""The samtools index of a FASTA or FASTQ file: read it, check it against the file, or build and store it.
 
 The layout is that of the faidx manual page of samtools (https://www.htslib.org/doc/faidx.html): one line per
-record with NAME, LENGTH, OFFSET, LINEBASES and LINEWIDTH, separated by tabs.
+record with NAME, LENGTH, OFFSET, LINEBASES and LINEWIDTH, for FASTQ also QUALOFFSET, separated by tabs.
 """
 
 import logging
 import os
-import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from biolayers.errors import FastaError
+from biolayers.reading.faults import line_number
+from biolayers.reading.fit import fit
+from biolayers.reading.records import HEAD, Found, Scanner, beginning_of
+from biolayers.reading.source import Source
+from biolayers.reading.storing import is_fresh, store
 
 log = logging.getLogger("biolayers")
-
-# The first bytes of files that people hand over as FASTA, and what to say about them.
-_MAGIC = (
-    (b"\x1f\x8b", "is compressed with gzip or bgzip; decompress it first (gzip -dk FILE)"),
-    (b"BZh", "is compressed with bzip2; decompress it first (bunzip2 -k FILE)"),
-    (b"\xfd7zXZ\x00", "is compressed with xz; decompress it first (unxz -k FILE)"),
-    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; decompress it first (unzstd FILE)"),
-    (b"PK\x03\x04", "is a zip archive; unpack it first"),
-    (b"\xef\xbb\xbf", "starts with a byte-order mark; save it as plain ASCII text, without the mark"),
-    (b"\xff\xfe", "is UTF-16 text or no text; save it as plain ASCII text"),
-    (b"@", "starts with '@' and looks like FASTQ; convert it to FASTA first (seqtk seq -A FILE)"),
-)
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """Where each record of a FASTA file lies; one column per fact, in the order of the file.
+    """Where each record lies; one column per fact, in the order of the file.
 
-    `offsets` is the byte of the first letter, and letter p of record i is the byte
-    `offsets[i] + p // bases[i] * widths[i] + p % bases[i]`.
+    Letter p of a segment is the byte `offset + p // bases * width + p % bases`; a record is one segment, or
+    several where its lines are of different lengths.
     """
 
-    names: list[str]
+    text: bytes  # the names, each with a newline after it
     lengths: np.ndarray  # (n,) int64: letters
-    offsets: np.ndarray  # (n,) int64: byte of the first letter
-    bases: np.ndarray  # (n,) int64: letters of a full line
-    widths: np.ndarray  # (n,) int64: bytes of a full line, line ending included
-    headers: np.ndarray  # (n,) int64: byte of the `>`
+    headers: np.ndarray  # (n,) int64: byte of the `>` or `@`
+    offsets: np.ndarray  # (n,) int64: first byte after the header's line
+    segments: np.ndarray  # (3, m) int64: byte of the first letter, letters and bytes of a full line
+    firsts: np.ndarray  # (m,) int64: the first letter of each segment, counted over all records
+    edges: np.ndarray  # (n + 1,) int64: the segments of record i are edges[i] to edges[i + 1]
+    qualities: np.ndarray | None  # (n,) int64, of FASTQ: byte of the first quality
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The names; bytes that are no UTF-8 survive as surrogates."""
+        return self.text.decode("utf-8", "surrogateescape").split("\n")[:-1]
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """The number of each record by its name."""
+        return dict(zip(self.names, range(len(self.lengths)), strict=True))
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """The number of each record's first letter, counted over all records: (n,) int64."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    @cached_property
+    def regular(self) -> bool:
+        """Whether each record is one segment, or none, right after its header: what samtools can index."""
+        counts = np.diff(self.edges)
+        return bool((counts <= 1).all()) and np.array_equal(self.segments[0], self.offsets[counts == 1])
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """Of a regular index: offset, letters (at least 1) and bytes of a full line: (3, n) int64."""
+        table = np.stack([self.offsets, np.ones_like(self.offsets), np.zeros_like(self.offsets)])
+        table[:, np.diff(self.edges) == 1] = self.segments
+        return np.stack([table[0], np.maximum(table[1], 1), table[2]])
+
+    @cached_property
+    def quality_table(self) -> np.ndarray:
+        """Of FASTQ: as `table`, for the qualities."""
+        assert self.qualities is not None
+        return np.stack([self.qualities, *self.table[1:]])
 
 
-def index_of(path: str, data: np.ndarray, *, store: bool) -> Index:
-    """The index of `path`, whose bytes are `data`: the stored one if it is fresh and fits, else a new one.
+def index_of(
+    path: str, source: Source, *, stored: str, keep: bool, file: str | None = None, text: bytes | None = None
+) -> Index:
+    """The index of `path`: the stored one if it is fresh and fits, else a new one.
 
-    A new index is written beside the file, at once and whole (a temporary file takes the name), byte for byte
-    as samtools does, unless `store` is off or the folder cannot be written; then it lives in memory only.
+    A new index is stored at once and whole (a temporary file takes the name), byte for byte as samtools does,
+    unless `keep` is off, the folder cannot be written, or samtools could not index the file, since the lines
+    of a record are of different lengths; then it lives in memory only.
+
+    Args:
+        path: Of the file, for messages.
+        source: Its text.
+        stored: Where its index is.
+        keep: Whether a new index may be stored there.
+        file: The local file whose age tells whether the stored index is fresh; None if it is not local.
+        text: The content of an index that does not lie in a local file.
 
     Raises:
-        FastaError: The file is no well-formed FASTA.
+        FastaError: The file is not well formed.
     """
-    stored = path + ".fai"
-    if _is_fresh(stored, path):
-        index = _read(stored, path, data)
+    if text is None and os.path.exists(stored):
+        if file is None or is_fresh(stored, file):
+            text = _content(stored)
+        else:
+            log.info("%s is older than %s: building a new index", stored, path)
+    if text is not None:
+        index = _read(text, source)
         if index is not None:
-            return index
+            return _checked(path, source, index)
         log.warning("%s does not fit %s: building a new index", stored, path)
-    elif os.path.exists(stored):
-        log.info("%s is older than %s: building a new index", stored, path)
-    return build(path, data, store=store)
-
-
-def build(path: str, data: np.ndarray, *, store: bool) -> Index:
-    """Scan the whole file, and store what was found."""
-    from biolayers.kernels.numba import fai, scan
-
-    _refuse_other_formats(path, data)
-    columns, code, at = scan.scan(data)
-    if code != scan.FINE:
-        raise FastaError(_fault(path, data, code, at))
-    index = _index(path, data, columns)
-    if not index.names:
-        raise FastaError(
-            f"{path}: expected at least one record ('>name', then letters), found blank lines only"
-        )
-    if store:
-        _write(path + ".fai", fai.write(data, columns).tobytes())
+    index = build(path, source)
+    if keep and index.regular:
+        store(stored, _text(index))
+    elif keep:
+        log.info("%s has lines of different lengths within a record: the index stays in memory", path)
     return index
 
 
-def spans(data: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> list[str]:
-    """Pieces of the file that hold no newline, as strings; bytes that are no UTF-8 survive as surrogates."""
+def _content(stored: str) -> bytes | None:
+    """What a stored index holds, or None if it may not be read."""
+    try:
+        with open(stored, "rb") as file:
+            return file.read()
+    except OSError as error:
+        log.info("%s cannot be read (%s): building a new index", stored, error.strerror)
+        return None
+
+
+def build(path: str, source: Source) -> Index:
+    """Read the whole file, and note where its records are."""
+    index = _joined(list(Scanner(path, source.window)))
+    if not len(index.lengths):
+        raise FastaError(
+            f"{path}: expected at least one record ('>name', then letters), found blank lines only"
+        )
+    return _checked(path, source, index)
+
+
+def _joined(found: list[Found]) -> Index:
+    headers = [piece for part in found for piece in part.headers]
+    segments = np.concatenate([piece for part in found for piece in part.segments], 1)
+    text = b"".join(piece for part in found for piece in part.names)
+    qualities = [part.qualities for part in found if part.qualities is not None]
+    starts, offsets = (np.concatenate([piece[row] for piece in headers]) for row in (0, 3))
+    return _index(text, starts, offsets, segments, np.concatenate(qualities) if qualities else None)
+
+
+def _index(
+    text: bytes,
+    headers: np.ndarray,
+    offsets: np.ndarray,
+    segments: np.ndarray,
+    qualities: np.ndarray | None,
+) -> Index:
+    """From segments (5, m) as `kernels.numba.scan` gives them, and the columns of `Index`."""
+    records, letters = segments[:2]
+    count = len(headers)
+    edges = np.concatenate([[0], np.cumsum(np.bincount(records, minlength=count))])
+    totals = np.concatenate([[0], np.cumsum(letters)])
+    lengths = np.diff(totals[edges])
+    return Index(text, lengths, headers, offsets, segments[2:], totals[:-1], edges, qualities)
+
+
+def _checked(path: str, source: Source, index: Index) -> Index:
+    """The index, if each name occurs once."""
+    twice = _duplicate(index)
+    if twice is None:
+        return index
+    lines = [line_number(source.window(), int(index.headers[k])) for k in reversed(twice)]
+    raise FastaError(
+        f"{path}, line {lines[0]}: expected each name once, received {index.names[twice[0]]!r} again "
+        f"(first on line {lines[1]}); rename one of the two records"
+    )
+
+
+def _duplicate(index: Index) -> tuple[int, int] | None:
+    """The first two records with one name. Hashes show fast that there are none."""
+    from biolayers.kernels.numba import names
+
+    if not names.may_repeat(np.frombuffer(index.text, np.uint8), len(index.lengths)):
+        return None
+    seen: dict[str, int] = {}
+    for i, name in enumerate(index.names):
+        if seen.setdefault(name, i) != i:
+            return seen[name], i
+    return None
+
+
+def head_of(source: Source) -> bytes:
+    """The first bytes of the text."""
+    text, places = source.spans(np.array([0]), np.array([min(HEAD, source.size)]))
+    return text[int(places[0]) :][: min(HEAD, source.size)].tobytes()
+
+
+def _text(index: Index) -> bytes:
+    """What samtools writes: no line for an empty record without any line of letters."""
     from biolayers.kernels.numba import fai
 
-    return fai.gather(data, starts, stops).tobytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
+    held = np.diff(index.edges) == 1
+    columns = [index.lengths[held], *index.segments]
+    columns += [] if index.qualities is None else [index.qualities[held]]
+    return fai.write(np.frombuffer(index.text, np.uint8), held, np.stack(columns)).tobytes()
 
 
-def line_number(data: np.ndarray, at: int) -> int:
-    """The line (from 1) of a byte of the file."""
-    step = 1 << 24
-    return 1 + sum(int(np.count_nonzero(data[i : min(i + step, at)] == 10)) for i in range(0, at, step))
-
-
-def _index(path: str, data: np.ndarray, columns: np.ndarray) -> Index:
-    headers, starts, stops, lengths, offsets, bases, widths = columns
-    names = spans(data, starts, stops)
-    if len(set(names)) < len(names):
-        raise FastaError(_duplicate(path, data, names, headers))
-    return Index(names, lengths.copy(), offsets.copy(), bases.copy(), widths.copy(), headers.copy())
-
-
-def _duplicate(path: str, data: np.ndarray, names: Sequence[str], headers: np.ndarray) -> str:
-    seen: dict[str, int] = {}
-    for i, name in enumerate(names):
-        first = seen.setdefault(name, i)
-        if first != i:
-            lines = [line_number(data, int(headers[k])) for k in (i, first)]
-            return (
-                f"{path}, line {lines[0]}: expected each name once, received {name!r} again "
-                f"(first on line {lines[1]}); rename one of the two records"
-            )
-    raise AssertionError("called without a duplicate")
-
-
-def _refuse_other_formats(path: str, data: np.ndarray) -> None:
-    start = data[:8].tobytes()
-    for magic, remark in _MAGIC:
-        if start.startswith(magic):
-            raise FastaError(
-                f"{path}: expected FASTA text; the file {remark.replace('FILE', os.path.basename(path))}"
-            )
-
-
-def _fault(path: str, data: np.ndarray, code: int, at: int) -> str:
-    from biolayers.kernels.numba import scan
-
-    line, byte = line_number(data, at), int(data[at])
-    shown = repr(chr(byte)) if 32 < byte < 127 else f"byte 0x{byte:02x}"
-    what = {
-        scan.NO_HEADER: f"expected '>' as the first character, received {shown}; is this a FASTA file?",
-        scan.NO_NAME: "expected a name after '>', received none; give the record a name",
-        scan.CARRIAGE_RETURN: "expected lines that end in LF or CRLF, received a lone carriage return; "
-        "convert the line endings (tr '\\r' '\\n')",
-        scan.CONTROL_BYTE: f"expected text in the header, received {shown}; is this a FASTA file?",
-        scan.STRAY_BYTE: f"expected a letter, received {shown} in column {_before(data, at) + 1}; remove it",
-        scan.TOO_LONG: "expected a line no longer than the record's first, received a longer one; "
-        "wrap the record's lines to one length (seqtk seq -l 60)",
-        scan.AFTER_SHORT: f"expected '>' after a shorter or blank line, received {shown}; "
-        "all lines of a record but its last must be alike (seqtk seq -l 60 wraps them anew)",
-    }[code]
-    return f"{path}, line {line}: {what}"
-
-
-def _before(data: np.ndarray, at: int) -> int:
-    """How many bytes of its line stand before `at`."""
-    begin = at
-    while begin > 0 and data[begin - 1] != 10:
-        begin -= 1
-    return at - begin
-
-
-def _is_fresh(stored: str, path: str) -> bool:
-    try:
-        return os.stat(stored).st_mtime_ns >= os.stat(path).st_mtime_ns
-    except OSError:
-        return False
-
-
-def _read(stored: str, path: str, data: np.ndarray) -> Index | None:
+def _read(text: bytes, source: Source) -> Index | None:
     """The stored index, or None where it is damaged or belongs to another file."""
-    from biolayers.kernels.numba import fai, scan
+    from biolayers.kernels.numba import fai
 
-    try:
-        text = np.fromfile(stored, np.uint8)
-    except OSError:
+    first, fastq = beginning_of(head_of(source))
+    data = np.frombuffer(text, np.uint8)
+    rows, names, edges, sound = fai.parse(data, 5 if fastq else 4)
+    if not sound or len(edges) == 1:
         return None
-    numbers, names, edges, sound = fai.parse(text)
-    if not sound:
+    found = fit(source, rows, names, edges, first, fastq=fastq)
+    if found is None:
         return None
-    columns, fits = scan.walk(data, numbers, names, edges)
-    return _index(path, data, columns) if fits and columns.shape[1] else None
-
-
-def _write(stored: str, text: bytes) -> None:
-    """Put the whole index in place at once; a folder that cannot be written is no fault."""
-    temporary = f"{stored}.tmp{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(text)
-        os.replace(temporary, stored)
-    except OSError as error:
-        log.info("%s cannot be written (%s): the index stays in memory", stored, error.strerror)
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+    headers, segments = found
+    lines, places = source.spans(headers[1], headers[2])
+    texts = fai.gather(lines, places, places + headers[2] - headers[1]).tobytes()
+    return _index(texts, headers[0], headers[3], segments, rows[4].copy() if fastq else None)

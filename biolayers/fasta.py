@@ -1,9 +1,7 @@
 """Random access to a FASTA file: by name and slice, and many intervals at once into one tensor of tokens."""
 
-import mmap
 import os
-import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -14,28 +12,43 @@ from torch import Tensor
 
 from biolayers.alphabet import DNA, Alphabet
 from biolayers.errors import FastaError
-from biolayers.fai import Index, index_of, line_number, spans
+from biolayers.fai import Index, head_of, index_of
+from biolayers.kernels.numba.memory import fresh_bytes
 from biolayers.policy import LetterCounts
-from shared.threads import parallel
-
-_SHARE = 400_000  # letters that one thread fetches in about 0.2 ms
+from biolayers.reading.faults import line_number
+from biolayers.reading.gathering import Wanted, gather
+from biolayers.reading.locate import pieces
+from biolayers.reading.opening import open_source
+from biolayers.reading.records import beginning_of
+from biolayers.reading.requests import checked, columns_of, minus_of, width_of
+from biolayers.reading.source import Identity, Source
+from biolayers.reading.window import Window
 
 
 class Fasta:
-    r"""A FASTA file, mapped into memory and indexed as by `samtools faidx`.
+    r"""A FASTA file of any size, indexed as by `samtools faidx`: plain or bgzip text, local or remote.
 
-    The index is read from `path + ".fai"` if that is fresh and fits the file, else built and stored there
-    (in memory only where the folder cannot be written). Coordinates are 0-based and half-open. An object may
-    be used from several threads, forked and pickled; a process that receives it opens the file by itself, and
-    refuses a file that has changed since.
+    A plain local file is mapped into memory; of others, blocks are decompressed or fetched when they are
+    wanted, and kept. The index is read from `path + ".fai"` if that is fresh and fits the file, else built
+    and stored there (in memory only where the folder cannot be written, the file is remote, or the lines of a
+    record are of different lengths, which samtools does not index). Coordinates are 0-based and half-open.
+    An object may be used from several threads, forked and pickled; a process that receives it opens the file
+    by itself, and refuses a file that has changed since.
+
+    Names are unique, or the file is refused. Line endings, blank lines, lines of any length and a byte-order
+    mark leave no trace in sequences; any other byte that is no printable letter is refused with its line.
 
     Args:
-        path: Of the file, as plain text.
+        path: Of the file, or its address as fsspec reads it (`https://`, `s3://`, ...).
         alphabet: How letters become tokens, with its policy.
-        store_index: Whether a new index may be written beside the file.
+        store_index: Whether a new index may be written (for bgzip also the `.gzi` of its blocks).
+        index: Where the `.fai` is, as a local file; by default beside the file.
+        convert: Of a gzip file, which has no random access: where to put a copy that has it (bgzip), which is
+            then read; made when it is missing or older than the file.
+        storage_options: Of a remote file, for its file system, such as credentials.
 
     Raises:
-        FastaError: The file is missing, empty, compressed, or not well formed (with the line number).
+        FastaError: The file is missing, empty, of another kind, or not well formed (with the line number).
 
     Example:
         >>> import tempfile, os
@@ -50,62 +63,64 @@ class Fasta:
                 [0, 0, 0, 1]], dtype=torch.uint8)
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, alphabet: Alphabet = DNA, store_index: bool = True):
+    _fastq = False
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        alphabet: Alphabet = DNA,
+        store_index: bool = True,
+        index: str | os.PathLike[str] | None = None,
+        convert: str | os.PathLike[str] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ):
         self.path = os.fspath(path)
         self.alphabet = alphabet
-        self._absolute = os.path.abspath(self.path)
-        self._identity: tuple[int, int] | None = None  # size and time of change of the file that was indexed
-        self._mapped: tuple[mmap.mmap, np.ndarray] | None = None
-        self._index: Index = index_of(self.path, self._data, store=store_index)
-        self._prepare()
-        if _identity(os.stat(self._absolute)) != self._identity:
-            raise FastaError(f"{self.path}: the file changed while it was indexed; open it again")
+        self._options = dict(storage_options or {})
+        opened = open_source(self.path, self._options, store_index=store_index, convert=convert)
+        self._absolute = opened.absolute
+        self._opened: Source | None = opened.source
+        self._identity: Identity = opened.source.identity  # of the file that was indexed
+        self._refuse_other_text()
+        self._index: Index = index_of(
+            self.path,
+            opened.source,
+            stored=f"{opened.absolute}.fai" if index is None else os.fspath(index),
+            keep=store_index and (index is not None or not opened.remote),
+            file=None if opened.remote else opened.absolute,
+            text=None if index is not None else opened.index,
+        )
+        opened.source.check()
 
-    def _prepare(self) -> None:
-        index = self._index
-        self._ids = {name: i for i, name in enumerate(index.names)}
-        self._records = np.stack([index.offsets, np.maximum(index.bases, 1), index.widths])  # (3, n)
+    def _refuse_other_text(self) -> None:
+        _, fastq = beginning_of(head_of(self._source))
+        if fastq != self._fastq:
+            raise FastaError(
+                f"{self.path}: expected FASTA text; the file starts with '@' and looks like FASTQ; "
+                "use biolayers.Fastq, or biolayers.read_batches"
+                if fastq
+                else f"{self.path}: expected FASTQ text, which starts with '@'; for FASTA use biolayers.Fasta"
+            )
 
     # -- the file
 
     @property
-    def _data(self) -> np.ndarray:
-        """The bytes of the file: (size,) uint8; opened when first wanted in this process."""
-        if self._mapped is None:
-            self._mapped = self._open()
-        file, data = self._mapped
-        if file.size() != len(data):
-            raise FastaError(f"{self.path}: the file changed after it was opened; open it again")
-        return data
-
-    def _open(self) -> tuple[mmap.mmap, np.ndarray]:
-        try:
-            if not stat.S_ISREG(os.stat(self._absolute).st_mode):
+    def _source(self) -> Source:
+        """The text of the file; opened when first wanted in this process."""
+        if self._opened is None:
+            self._opened = open_source(
+                self._absolute, self._options, name=self.path, store_index=False
+            ).source
+            if self._opened.identity != self._identity:
+                self._opened = None
                 raise FastaError(
-                    f"{self.path}: expected a file, received a folder or a device; give a FASTA file"
+                    f"{self.path}: the file changed after it was indexed; make a new Fasta of it"
                 )
-            with open(self._absolute, "rb") as file:
-                found = _identity(os.fstat(file.fileno()))
-                if found[0] == 0:
-                    raise FastaError(f"{self.path}: expected at least one record, received an empty file")
-                if self._identity not in (None, found):
-                    raise FastaError(
-                        f"{self.path}: the file changed after it was indexed; make a new Fasta of it"
-                    )
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
-            raise FastaError(
-                f"{self.path}: expected a FASTA file, but it cannot be read: {error.strerror}"
-            ) from error
-        self._identity = found
-        return mapped, np.frombuffer(mapped, np.uint8)
+        return self._opened
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_mapped": None, "_ids": None, "_records": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._prepare()
+        return {**self.__dict__, "_opened": None}
 
     # -- records
 
@@ -121,14 +136,14 @@ class Fasta:
 
     def __len__(self) -> int:
         """How many records there are."""
-        return len(self._index.names)
+        return len(self._index.lengths)
 
     def __iter__(self) -> Iterator[str]:
         """The names, in the order of the file."""
         return iter(self._index.names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._ids
+        return name in self._index.ids
 
     def __getitem__(self, name: str) -> "Record":
         """The record called `name`."""
@@ -144,7 +159,7 @@ class Fasta:
 
     def _id(self, name: object) -> int:
         try:
-            return self._ids[name]
+            return self._index.ids[name]
         except (KeyError, TypeError):
             close = get_close_matches(str(name), self._index.names, 3) if len(self) < 10_000 else []
             hint = (
@@ -158,39 +173,72 @@ class Fasta:
 
     def header(self, record: int) -> str:
         """The whole header line of a record by number, without the `>`."""
-        start, stop = self._index.headers[record] + 1, self._index.offsets[record]
-        return self._data[start:stop].tobytes().decode("utf-8", "surrogateescape").strip()
+        return self._headers(np.array([record]))[0]
 
     def headers(self) -> list[str]:
         """The header lines of all records, without the `>`."""
-        return [text.strip() for text in spans(self._data, self._index.headers + 1, self._header_ends())]
+        return self._headers(np.arange(len(self)))
 
-    def _header_ends(self) -> np.ndarray:
-        offsets = self._index.offsets
-        return offsets - (self._data[offsets - 1] == 10)  # a last header may have no newline
+    def _headers(self, ids: np.ndarray) -> list[str]:
+        from biolayers.kernels.numba import fai
+
+        starts, stops = self._index.headers[ids] + 1, self._index.offsets[ids]
+        text, places = self._spans(starts, stops)
+        ends = places + stops - starts
+        ends -= text[ends - 1] == 10  # a last header may have no newline
+        lines = fai.gather(text, places, ends).tobytes().decode("utf-8", "surrogateescape")
+        return [line.strip() for line in lines.split("\n")[:-1]]
+
+    def _window(self) -> Window:
+        source = self._source
+        source.check()
+        return source.window()
+
+    def _spans(self, starts: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        source = self._source
+        source.check()
+        return source.spans(starts, stops)
 
     def line(self, record: int) -> int:
-        """The line (from 1) of a record's header."""
-        return line_number(self._data, int(self._index.headers[record]))
+        """The line (from 1) of a record's header; reads the file up to it."""
+        return line_number(self._window(), int(self._index.headers[record]))
 
     def counts(self) -> LetterCounts:
         """How many letters of the whole file each clause of the policy touches (reads all of it)."""
         from biolayers.kernels.numba import scan
 
-        index = self._index
-        stops = self._bytes_at(np.arange(len(self)), np.maximum(index.lengths - 1, 0)) + (index.lengths > 0)
-        return self.alphabet.counts_of(scan.tally(self._data, index.offsets, stops))
+        ids = np.arange(len(self))
+        starts, stops = pieces(self._index, ids, np.zeros_like(ids), self._index.lengths).bytes()
+        counts = np.zeros(256, np.int64)
+        window = self._window()
+        while True:
+            end = window.base + len(window.data)
+            first, last = np.searchsorted(stops, window.base, "right"), np.searchsorted(starts, end, "left")
+            low, high = np.maximum(starts[first:last], window.base), np.minimum(stops[first:last], end)
+            scan.tally(window.data, low - window.base, high - window.base, counts)
+            window.check()
+            if window.final:
+                return self.alphabet.counts_of(counts)
+            window.advance(len(window.data))
 
-    def _bytes_at(self, ids: np.ndarray, letters: np.ndarray) -> np.ndarray:
-        offset, bases, width = self._records[:, ids]
-        return offset + letters // bases * width + letters % bases
+    def _places(self, record: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first byte of each piece of an interval, and the one after its last."""
+        ids, starts, stops = (np.array([value]) for value in (record, start, stop))
+        return pieces(self._index, ids, starts, stops).bytes()
 
     def _text(self, record: int, start: int, stop: int) -> str:
         """The letters as they stand in the file, for checked bounds."""
-        if start >= stop:
-            return ""
-        first, last = self._bytes_at(np.array([record]), np.array([start, stop - 1])).tolist()
-        return self._data[first : last + 1].tobytes().translate(None, b"\r\n\t\v\f ").decode("latin-1")
+        firsts, lasts = self._places(record, start, max(start, stop))
+        text, places = self._spans(firsts, lasts)
+        parts = [text[at : at + size].tobytes() for at, size in zip(places, lasts - firsts, strict=True)]
+        self._source.check()
+        letters = b"".join(parts).translate(None, b"\r\n\t\v\f ")
+        if len(letters) != max(0, stop - start):
+            raise FastaError(
+                f"{self.path}: expected {stop - start:,} letters where the index says, received "
+                f"{len(letters):,}; the index belongs to another file: remove it, and open the file again"
+            )
+        return letters.decode("latin-1")
 
     # -- many intervals at once
 
@@ -207,20 +255,9 @@ class Fasta:
             FastaError: An unknown name, an interval beyond its record, different lengths without `pad`, or a
                 letter that the alphabet's policy refuses.
         """
-        intervals = list(intervals)
-        for i, interval in enumerate(intervals):
-            if len(interval) not in (3, 4):
-                raise FastaError(
-                    f"{self.path}: expected (name, start, end) or (name, start, end, strand), "
-                    f"received {interval!r} as interval {i}"
-                )
-        strands = [interval[3] if len(interval) == 4 else "+" for interval in intervals]
-        ids = self.ids(interval[0] for interval in intervals)
-        starts = [interval[1] for interval in intervals]
-        ends = [interval[2] for interval in intervals]
-        return self.fetch_arrays(
-            ids, starts, ends, strands if "-" in strands or set(strands) - {"+"} else None, pad=pad
-        )
+        names, starts, ends, strands = columns_of(self.path, list(intervals))
+        known = None if set(strands) <= {"+"} else strands
+        return self.fetch_arrays(self.ids(names), starts, ends, known, pad=pad)
 
     def fetch_arrays(
         self,
@@ -240,93 +277,44 @@ class Fasta:
             strands: (n,) of 1 and -1, or of "+", "-" and "."; all forward by default.
             pad: As in `fetch`.
         """
-        from biolayers.kernels.numba import fetch as kernel
-
-        data = self._data
-        ids, starts, ends = self._check(contig_ids, starts, ends)
-        minus = self._minus(strands, len(ids))
-        width = self._width(ids, starts, ends, pad)
-        out = torch.empty((len(ids), width), dtype=torch.uint8)
-        refused = np.empty(len(ids), np.int64)
-        parallel(
-            kernel.fetch,
-            len(ids),
-            data,
-            self._records,
-            ids,
-            starts,
-            ends,
-            minus,
-            kernel.recipe(self.alphabet),
-            out.numpy(),
-            refused,
-            grain=max(1, _SHARE // max(1, width)),
-        )
-        if refused.size and refused.max() >= 0:
-            row = int((refused >= 0).argmax())
-            raise FastaError(self._refusal(int(ids[row]), int(starts[row] + refused[row])))
+        ids, starts, ends = checked(self.path, self._index, contig_ids, starts, ends)
+        minus = minus_of(self.path, self.alphabet, strands, len(ids))
+        width = width_of(self.path, self._index, ids, starts, ends, pad)
+        out = fresh_bytes(len(ids), width)
+        places = np.arange(0, len(ids) * width, width) if width else np.zeros(len(ids), np.int64)
+        rooms = np.full(len(ids), width)
+        self._fill(out.view(-1).numpy(), Wanted(ids, starts, ends, minus, places, rooms))
         return out
 
-    def _check(self, ids: Any, starts: Any, ends: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        columns = [_integers(f"{self.path}: {what}", column) for what, column in
-                   (("contig_ids", ids), ("starts", starts), ("ends", ends))]  # fmt: skip
-        ids, starts, ends = columns
-        if not len(ids) == len(starts) == len(ends):
-            lengths = f"{len(ids)}, {len(starts)} and {len(ends)}"
-            raise FastaError(
-                f"{self.path}: expected contig_ids, starts and ends of one length, received {lengths}"
-            )
-        wrong = (ids < 0) | (ids >= len(self))
-        if wrong.any():
-            raise FastaError(
-                f"{self.path}: expected contig_ids 0..{len(self) - 1}, received {ids[wrong.argmax()]}"
-            )
-        wrong = (starts < 0) | (ends < starts) | (ends > self._index.lengths[ids])
-        if wrong.any():
-            i = int(wrong.argmax())
-            name, length = self._index.names[ids[i]], self._index.lengths[ids[i]]
-            raise FastaError(
-                f"{self.path}: expected 0 <= start <= end <= {length:,} within {name!r} (its length), "
-                f"received {starts[i]:,} to {ends[i]:,} as interval {i}; clip or drop the interval"
-            )
-        return ids, starts, ends
+    def fetch_ragged(
+        self, contig_ids: Any, starts: Any, ends: Any, strands: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """Intervals of any lengths, one after the other: tokens (letters,) uint8, and offsets (n + 1,) int64.
 
-    def _minus(self, strands: Any, n: int) -> np.ndarray:
-        """Which rows to reverse: (n,) bool."""
-        if strands is None:
-            return np.zeros(n, bool)
-        column = np.asarray(strands)
-        if column.dtype.kind in "US":
-            column = column.astype("U")
-            minus, known = column == "-", np.isin(column, ("+", "-", "."))
-        else:
-            minus, known = column == -1, np.isin(column, (1, -1))
-        if column.shape != (n,) or not known.all():
-            what = f"shape {column.shape}" if column.shape != (n,) else repr(column[~known][0].item())
-            raise FastaError(f"{self.path}: expected {n} strands '+' or '-' (or 1, -1), received {what}")
-        if minus.any() and not self.alphabet.stranded:
-            raise FastaError(
-                f"{self.path}: expected strand '+' only, as {self.alphabet} has no complement, received '-'"
-            )
-        return np.ascontiguousarray(minus)
+        Interval i is `tokens[offsets[i] : offsets[i + 1]]`; arguments as of `fetch_arrays`.
+        """
+        ids, starts, ends = checked(self.path, self._index, contig_ids, starts, ends)
+        minus = minus_of(self.path, self.alphabet, strands, len(ids))
+        offsets = np.concatenate([[0], np.cumsum(ends - starts)])
+        out = fresh_bytes(int(offsets[-1]))
+        self._fill(out.numpy(), Wanted(ids, starts, ends, minus, offsets[:-1], ends - starts))
+        return out, torch.from_numpy(offsets)
 
-    def _width(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray, pad: bool | int) -> int:
-        lengths = ends - starts
-        longest = int(lengths.max()) if lengths.size else 0
-        width = longest if isinstance(pad, bool) else int(pad)
-        odd = (lengths != lengths[:1]) if pad is False else lengths > width
-        if odd.any():
-            i = int(odd.argmax())
-            which = f"interval {i} ({self._index.names[ids[i]]}:{starts[i]}-{ends[i]}) of length {lengths[i]}"
-            expected = f"length {lengths[0]} as the first" if pad is False else f"at most {width} letters"
-            remedy = "pass pad=True to fill shorter rows" if pad is False else "choose a larger pad"
-            raise FastaError(f"{self.path}: expected {expected}, received {which}; {remedy}")
-        return width
+    def _fill(self, out: np.ndarray, wanted: Wanted) -> None:
+        """Write the tokens of checked intervals to `out`."""
+        from biolayers.kernels.numba import fetch as kernel
+
+        refused = gather(kernel.fetch, self._source, self._index, self.alphabet, wanted, out)
+        if refused is not None:
+            row, letter = refused
+            raise FastaError(self._refusal(int(wanted.ids[row]), int(wanted.starts[row] + letter)))
 
     def _refusal(self, record: int, position: int) -> str:
-        at = int(self._bytes_at(np.array([record]), np.array([position]))[0])
-        where = f"{self.path}, line {line_number(self._data, at)}, record {self._index.names[record]!r}"
-        return self.alphabet.complaint(where, chr(self._data[at]), position + 1)
+        letter = self._text(record, position, position + 1)
+        firsts, _ = self._places(record, position, position + 1)
+        line = line_number(self._window(), int(firsts[0]))
+        where = f"{self.path}, line {line}, record {self._index.names[record]!r}"
+        return self.alphabet.complaint(where, letter, position + 1)
 
 
 @dataclass(frozen=True)
@@ -366,21 +354,6 @@ class Record:
         """The tokens of a 0-based half-open interval, by default of the whole record: (length,) uint8."""
         end = len(self) if end is None else end
         return self.fasta.fetch_arrays([self.id], [start], [end], [strand])[0]
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_size, status.st_mtime_ns
-
-
-def _integers(what: str, column: Any) -> np.ndarray:
-    values = np.asarray(column)
-    if values.size == 0:
-        values = values.astype(np.int64)
-    if values.dtype.kind not in "iu" or values.ndim != 1:
-        raise FastaError(
-            f"{what}: expected a column of integers, received {values.dtype} of shape {values.shape}"
-        )
-    return np.ascontiguousarray(values, np.int64)
 
 
 def _some(names: Sequence[str]) -> str:

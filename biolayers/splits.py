@@ -1,47 +1,126 @@
-"""Honest splits: stratified by label, no sequence on two sides; and the report of repeated sequences."""
+"""Honest splits: by sequence, by similarity, by contig or by group, each class in every part."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset, Subset
 
-from biolayers.dataset import FastaDataset
+from biolayers.allotment import allot
+from biolayers.repeats import Duplicates, duplicates
+from biolayers.sequences import of_dataset, resolve, strata_of
+from biolayers.similarity import Near, clusters
 from shared.errors import UserError
 
-Part = FastaDataset | Subset
+
+class Split(Sequence[Subset]):
+    """The parts of a dataset, to be unpacked or indexed; prints what was reached.
+
+    Args:
+        parts: The parts, in the order of the fractions.
+        by: What was kept together.
+        wanted: The fractions that were asked for; None where the groups of each part were named.
+        groups: (n,) for each sample of the dataset a number; equal ones were kept together.
+        moved: How many groups were moved from where they fitted best, so that no part lacks a class.
+        classes: The names of the classes, and how many samples of each are in each part.
+        repeated: The sequences that are in more than one part, where sequences were not looked at.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Subset],
+        *,
+        by: str,
+        wanted: tuple[float, ...] | None,
+        groups: np.ndarray,
+        moved: int,
+        classes: dict[str, list[int]],
+        repeated: Duplicates | None = None,
+    ) -> None:
+        self.parts = tuple(parts)
+        self.by, self.wanted, self.groups = by, wanted, groups
+        self.moved, self.classes, self.repeated = moved, classes, repeated
+
+    def __len__(self) -> int:
+        """How many parts."""
+        return len(self.parts)
+
+    def __getitem__(self, part: int) -> Subset:  # type: ignore[override]
+        return self.parts[part]
+
+    @property
+    def reached(self) -> tuple[float, ...]:
+        """The share of each part."""
+        return tuple(len(part) / max(1, len(self.groups)) for part in self.parts)
+
+    def __str__(self) -> str:
+        sizes = np.unique(self.groups, return_counts=True)[1]
+        many = sizes[sizes > 1]
+        reached = zip(self.parts, self.reached, strict=True)
+        shares = ", ".join(f"{len(part):,} ({share:.1%})" for part, share in reached)
+        wanted = "" if self.wanted is None else f", wanted {', '.join(f'{w:.1%}' for w in self.wanted)}"
+        lines = [
+            f"{len(self.groups):,} samples split by {self.by} into {shares}{wanted}",
+            f"{len(sizes):,} groups, {len(many):,} of several samples ({int(many.sum()):,} in all, the "
+            f"largest {int(sizes.max(initial=0)):,}); {self.moved:,} moved so that no part lacks a class",
+        ]
+        for name, counts in self.classes.items():
+            lines.append(f"class {name}: {', '.join(f'{count:,}' for count in counts)}")
+        if self.repeated is not None:
+            lines.append(f"sequences were not looked at: {self.repeated}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Split({', '.join(str(len(part)) for part in self.parts)} samples by {self.by})"
 
 
 def split(
-    dataset: Part,
+    dataset: Dataset,
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     *,
+    by: str = "sequence",
+    groups: Sequence[Any] | Mapping[str, Any] | str | None = None,
+    members: Sequence[Sequence[str] | None] | None = None,
+    near: Near | None = None,
+    stratify: bool = True,
     seed: int = 0,
     reverse_complement: bool = True,
-) -> list[Subset]:
+    progress: bool = False,
+) -> Split:
     r"""Divide a dataset at random into parts that share no sequence and hold each class in given fractions.
 
-    Equal sequences travel together. Sizes are exact where single sequences allow it: groups are placed first,
-    the largest first, each into a part that has room, and single sequences fill what is left.
+    What belongs together travels together. Sizes are exact where single samples allow it: groups are placed
+    first, the largest first, each into a part that has room, and single samples fill what is left.
 
     Args:
-        dataset: A `FastaDataset`, or a `Subset` of one.
+        dataset: A `FastaDataset` or `SequenceDataset`, or a `Subset` of one.
         fractions: The share of each part, each above 0, summing to 1.
+        by: What belongs together: equal sequences ("sequence"); sequences that a chain of similar ones
+            connects ("similarity", which also keeps equal ones together); samples of one contig ("contig":
+            what the dataset says, or the name up to its last `:`, as in `chr1:100-200`); or of one group
+            ("group").
+        groups: The group of each sample, or a mapping from name to group, or a pattern whose first group is
+            searched for in each name, as `^([^_]+)`. For "contig" it takes the place of the rule above.
+        members: The groups of each part instead of fractions; None for the one part that gets all others:
+            `members=(None, ["chr8"], ["chr9", "chr10"])`.
+        near: When two sequences are similar; by default `Near()`.
+        stratify: Whether each part should have each class in its fraction.
         seed: The same seed gives the same parts.
-        reverse_complement: Whether a sequence and its reverse complement count as equal; alphabets without
-            complement know only equal sequences.
+        reverse_complement: Whether a sequence and its reverse complement count as equal, or similar;
+            alphabets without complement know only one strand.
+        progress: Whether to show a bar while sequences are compared.
 
     Returns:
-        One `Subset` per fraction, its indices ascending.
+        The parts as `Subset`s, their indices ascending; `print(split(...))` says what was reached.
 
     Raises:
-        UserError: The fractions are not as they must be, or a class has fewer different sequences than there
-            are parts.
+        UserError: An argument is not as it must be, or a class has fewer different groups than there are
+            parts.
 
     Example:
         >>> import tempfile, os
+        >>> from biolayers import FastaDataset
         >>> path = os.path.join(tempfile.mkdtemp(), "x.fa")
         >>> with open(path, "w") as file:
         ...     _ = file.write(">a\nAC\n>b\nGG\n>c\nAC\n>d\nTT\n")
@@ -49,245 +128,154 @@ def split(
         >>> sorted(train.indices + test.indices), {0, 2} <= set(train.indices) or {0, 2} <= set(test.indices)
         ([0, 1, 2, 3], True)
     """
-    shares = np.asarray(fractions, float)
-    if shares.ndim != 1 or not len(shares) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
-        raise UserError(f"split: expected fractions above 0 that sum to 1, received {tuple(fractions)}")
-    base, indices = _resolve(dataset)
-    labels = base.labels[torch.from_numpy(indices)].numpy()
-    classes, labels = np.unique(labels, return_inverse=True)
-    groups = _groups(base, indices, reverse_complement=reverse_complement)
-    _check_sizes(base, classes, labels, groups, len(shares))
-    parts = _assign(labels, groups, shares, np.random.default_rng(seed))
-    places = np.arange(len(indices))
-    return [Subset(dataset, places[parts == part].tolist()) for part in range(len(shares))]
-
-
-def _check_sizes(
-    base: FastaDataset, classes: np.ndarray, labels: np.ndarray, groups: np.ndarray, parts: int
-) -> None:
-    for number, label in enumerate(classes):
-        different = len(np.unique(groups[labels == number]))
-        if different < parts:
-            name = f"class {base.classes[label]!r}" if label >= 0 else "the dataset"
-            raise UserError(
-                f"split: expected at least {parts} different sequences in {name}, one per part, "
-                f"received {different}; add sequences, drop the class, or make fewer parts"
-            )
-
-
-def _assign(
-    labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """The part of each sample: (n,)."""
-    _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    room = _targets(np.bincount(labels), shares)  # (classes, parts)
-    content = np.zeros((len(sizes), len(room)), np.int64)  # (groups, classes)
-    np.add.at(content, (groups, labels), 1)
-    part_of = np.full(len(sizes), -1)
-    shuffled = rng.permutation(len(sizes))
-    large = shuffled[sizes[shuffled] > 1]
-    for group in large[np.argsort(-sizes[large], kind="stable")]:
-        part_of[group] = _choose(content[group], room, rng)
-        room[:, part_of[group]] -= content[group]
-    single = shuffled[sizes[shuffled] == 1]
-    kinds = content[single].argmax(1)
-    for kind in range(len(room)):
-        mine = single[kinds == kind]
-        counts = _shared_out(len(mine), np.maximum(room[kind], 0))
-        part_of[mine] = np.repeat(np.arange(len(shares)), counts)
-    _fill_gaps(content, part_of, len(shares))
-    return part_of[groups]
-
-
-def _targets(class_sizes: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """How many samples of each class each part should get, at least one: (classes, parts) int64."""
-    rows = np.stack([_shared_out(size, shares) for size in class_sizes.tolist()])
-    for row in rows:
-        while (row == 0).any() and row.max() > 1:
-            row[row.argmax()] -= 1
-            row[row.argmin()] += 1
-    return rows
-
-
-def _shared_out(total: int, weights: np.ndarray) -> np.ndarray:
-    """`total` in whole numbers in proportion to `weights`, by largest remainder."""
-    weights = weights / weights.sum() if weights.sum() > 0 else np.full(len(weights), 1 / len(weights))
-    exact = total * weights
-    counts = np.floor(exact + 1e-9).astype(np.int64)
-    most = np.argsort(-(exact - counts), kind="stable")[: total - counts.sum()]
-    counts[most] += 1
-    return counts
-
-
-def _choose(content: np.ndarray, room: np.ndarray, rng: np.random.Generator) -> int:
-    """A part with room for the group, drawn in proportion to the room; else the one that overflows least."""
-    mine = content > 0
-    slack = (room[mine] - content[mine][:, None]).min(0)  # (parts,)
-    if (slack < 0).all():
-        return int(slack.argmax())
-    weights = np.where(slack >= 0, room[mine].sum(0), 0)
-    return int(rng.choice(len(slack), p=weights / weights.sum()))
-
-
-def _fill_gaps(content: np.ndarray, part_of: np.ndarray, parts: int) -> None:
-    """Give every part a group of every class, the smallest of the part that has most groups of it."""
-    for kind in range(content.shape[1]):
-        members = np.flatnonzero(content[:, kind])
-        for part in range(parts):
-            held = np.bincount(part_of[members], minlength=parts)
-            if held[part]:
-                continue
-            donors = members[part_of[members] == held.argmax()]
-            mixed, size = (content[donors] > 0).sum(1), content[donors].sum(1)
-            part_of[donors[np.lexsort((size, mixed))[0]]] = part
-
-
-@dataclass(frozen=True)
-class DuplicateGroup:
-    """Records with one sequence: in which part, at which index of that part, and by which name."""
-
-    parts: tuple[int, ...]
-    indices: tuple[int, ...]
-    names: tuple[str, ...]
-    labels: tuple[int, ...]
-    reversed: tuple[bool, ...]  # True where a record equals the first one only as reverse complement
-
-    @property
-    def conflicting(self) -> bool:
-        """Whether the records disagree about the label."""
-        return len(set(self.labels)) > 1
-
-
-@dataclass(frozen=True)
-class Duplicates:
-    """What `duplicates` found; prints as one line."""
-
-    records: int
-    parts: int
-    groups: tuple[DuplicateGroup, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.groups)
-
-    @property
-    def repeated(self) -> int:
-        """How many records belong to a group."""
-        return sum(len(group.names) for group in self.groups)
-
-    @property
-    def exact(self) -> int:
-        """How many groups hold records (of two parts, where there are several) that are equal as written."""
-        return sum(_is_exact(group, self.parts) for group in self.groups)
-
-    @property
-    def reverse_complements(self) -> int:
-        """How many groups count only because of reverse complements."""
-        return len(self.groups) - self.exact
-
-    @property
-    def conflicting(self) -> int:
-        """How many groups disagree about the label."""
-        return sum(group.conflicting for group in self.groups)
-
-    def indices(self, part: int) -> list[int]:
-        """The indices within `part` of records that occur elsewhere: what a strict evaluation leaves out."""
-        return sorted(
-            i for group in self.groups for p, i in zip(group.parts, group.indices, strict=True) if p == part
+    base, indices = resolve(dataset)
+    _check_choices(by, groups, members, near)
+    group = _groups(base, indices, by, groups, near, reverse_complement, progress)  # (n,)
+    kinds, kind = np.unique(strata_of(base)[indices], return_inverse=True)
+    names = _class_names(base, kinds)
+    strata = kind if stratify else np.zeros_like(kind)
+    if members is not None:
+        parts, moved, wanted = _named(group, members), 0, None
+        number = len(members)
+    else:
+        shares = _shares(fractions)
+        number, wanted = len(shares), tuple(shares.tolist())
+        _check_sizes(names if stratify else [""], strata, group, number, by)
+        parts, moved = allot(
+            strata, np.unique(group, return_inverse=True)[1], shares, np.random.default_rng(seed)
         )
-
-    def __str__(self) -> str:
-        where = "between the parts" if self.parts > 1 else "in the dataset"
-        if not self.groups:
-            return f"no sequence occurs twice {where} ({self.records:,} records)"
-        return (
-            f"{len(self.groups):,} sequences occur more than once {where}, in {self.repeated:,} of "
-            f"{self.records:,} records ({self.exact:,} equal, {self.reverse_complements:,} only as reverse "
-            f"complement, {self.conflicting:,} with different labels)"
-        )
-
-
-def duplicates(dataset: Part | Sequence[Part], *, reverse_complement: bool = True) -> Duplicates:
-    r"""Find sequences that occur more than once in a dataset, or in more than one of several parts.
-
-    Args:
-        dataset: A `FastaDataset` or `Subset`, or a list of them (parts of one dataset or of several): then
-            only sequences that occur in at least two parts are reported.
-        reverse_complement: Whether a sequence and its reverse complement count as equal.
-
-    Example:
-        >>> import tempfile, os
-        >>> path = os.path.join(tempfile.mkdtemp(), "x.fa")
-        >>> with open(path, "w") as file:
-        ...     _ = file.write(">a\nAC\n>b\nGG\n>c\nGT\n")
-        >>> found = duplicates(FastaDataset(path, unlabelled=True))
-        >>> found.groups[0].names, found.reverse_complements
-        (('a', 'c'), 1)
-    """
-    parts = [dataset] if isinstance(dataset, (FastaDataset, Subset)) else list(dataset)
-    members: dict[bytes, list[tuple[int, int, bool]]] = {}
-    resolved = [_resolve(part) for part in parts]
-    for part, (base, indices) in enumerate(resolved):
-        for place, (forward, key) in enumerate(
-            _digests(base, indices, reverse_complement=reverse_complement)
-        ):
-            members.setdefault(key, []).append((part, place, forward))
-    found = []
-    for group in members.values():
-        if len(group) > 1 and (len(parts) == 1 or len({part for part, _, _ in group}) > 1):
-            found.append(_described(resolved, group))
-    return Duplicates(sum(len(indices) for _, indices in resolved), len(parts), tuple(found))
-
-
-def _described(
-    resolved: list[tuple[FastaDataset, np.ndarray]], group: list[tuple[int, int, bool]]
-) -> DuplicateGroup:
-    places = [(resolved[part][0], int(resolved[part][1][place])) for part, place, _ in group]
-    return DuplicateGroup(
-        parts=tuple(part for part, _, _ in group),
-        indices=tuple(place for _, place, _ in group),
-        names=tuple(base.name(index) for base, index in places),
-        labels=tuple(int(base.labels[index]) for base, index in places),
-        reversed=tuple(forward != group[0][2] for _, _, forward in group),
+    subsets = [Subset(dataset, np.flatnonzero(parts == part).tolist()) for part in range(number)]
+    counts = {
+        name: np.bincount(parts[kind == i], minlength=number).tolist() for i, name in enumerate(names) if name
+    }
+    repeated = None
+    if by in ("contig", "group") and hasattr(base, "rows"):
+        repeated = duplicates(subsets, reverse_complement=reverse_complement)
+    numbers = np.unique(group, return_inverse=True)[1]
+    return Split(
+        subsets, by=by, wanted=wanted, groups=numbers, moved=moved, classes=counts, repeated=repeated
     )
 
 
-def _is_exact(group: DuplicateGroup, parts: int) -> bool:
-    """Whether two records on different sides (any two of one dataset) read the same forward."""
-    for strand in (False, True):
-        sides = [part for part, other in zip(group.parts, group.reversed, strict=True) if other == strand]
-        if len(sides) > 1 and (parts == 1 or len(set(sides)) > 1):
-            return True
-    return False
+def _class_names(base: Any, kinds: np.ndarray) -> list[str]:
+    """Of the classes that occur; of combinations of classes their numbers, of no classes nothing."""
+    single = getattr(base, "kind", "class") == "class"
+    return [
+        "" if number < 0 else base.classes[number] if single else f"combination {number}"
+        for number in kinds.tolist()
+    ]
 
 
-def _resolve(dataset: Dataset) -> tuple[FastaDataset, np.ndarray]:
-    """The dataset below nested subsets, and which of its samples are meant."""
-    if isinstance(dataset, Subset):
-        base, indices = _resolve(dataset.dataset)
-        return base, indices[np.asarray(dataset.indices, np.int64)]
-    if not isinstance(dataset, FastaDataset):
-        raise UserError(f"expected a FastaDataset or a Subset of one, received {type(dataset).__name__}")
-    return dataset, np.arange(len(dataset))
+def _check_choices(by: str, groups: Any, members: Any, near: Near | None) -> None:
+    if by not in ("sequence", "similarity", "contig", "group"):
+        raise UserError(
+            f"split: expected by to be 'sequence', 'similarity', 'contig' or 'group', received {by!r}"
+        )
+    if by == "group" and groups is None:
+        raise UserError("split: expected groups for by='group', received none; give the group of each sample")
+    for name, given, wanted in (
+        ("groups", groups, ("contig", "group")),
+        ("members", members, ("contig", "group")),
+        ("near", near, ("similarity",)),
+    ):
+        if given is not None and by not in wanted:
+            raise UserError(
+                f"split: expected {name} only with by={' or '.join(map(repr, wanted))}, not {by!r}"
+            )
 
 
-def _groups(base: FastaDataset, indices: np.ndarray, *, reverse_complement: bool) -> np.ndarray:
-    """A number for each sample; equal sequences have the same: (n,)."""
-    number: dict[bytes, int] = {}
-    digests = _digests(base, indices, reverse_complement=reverse_complement)
-    return np.array([number.setdefault(key, len(number)) for _, key in digests], np.int64)
+def _shares(fractions: Sequence[float]) -> np.ndarray:
+    shares = np.asarray(fractions, float)
+    if shares.ndim != 1 or not len(shares) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
+        raise UserError(f"split: expected fractions above 0 that sum to 1, received {tuple(fractions)}")
+    return shares
 
 
-def _digests(
-    base: FastaDataset, indices: np.ndarray, *, reverse_complement: bool
-) -> Iterator[tuple[bool, bytes]]:
-    """A 128-bit digest of each sequence, one for both strands, after whether it is the forward strand's."""
-    both = reverse_complement and base.alphabet.stranded
-    step = max(1, (1 << 24) // base.width)
-    for start in range(0, len(indices), step):
-        chosen = indices[start : start + step]
-        rows, lengths = base.batch(chosen)[0], base.lengths[torch.from_numpy(chosen)]
-        partners = base.alphabet.reverse_complement(rows, lengths) if both else rows
-        for row, partner, length in zip(rows.numpy(), partners.numpy(), lengths.tolist(), strict=True):
-            forward = blake2b(row[:length], digest_size=16).digest()
-            key = min(forward, blake2b(partner[:length], digest_size=16).digest()) if both else forward
-            yield key == forward, key
+def _groups(
+    base: Any,
+    indices: np.ndarray,
+    by: str,
+    groups: Any,
+    near: Near | None,
+    reverse_complement: bool,
+    progress: bool,
+) -> np.ndarray:
+    """What each sample belongs to: (n,) of numbers, or of names."""
+    if by in ("sequence", "similarity"):
+        return clusters(
+            of_dataset(base, indices),
+            None if by == "sequence" else near or Near(),
+            reverse_complement=reverse_complement,
+            progress=progress,
+        )
+    names = [base.name(i) for i in indices.tolist()]
+    if groups is None and hasattr(base, "contigs"):
+        return np.asarray(base.contigs).astype(str)[indices]
+    if groups is None:
+        return np.array([_contig(name) for name in names])
+    if isinstance(groups, str):
+        return np.array([_found(groups, name) for name in names])
+    if isinstance(groups, Mapping):
+        missing = next((name for name in names if name not in groups), None)
+        if missing is not None:
+            raise UserError(f"split: expected a group for every sample, received none for {missing!r}")
+        return np.array([str(groups[name]) for name in names])
+    if len(groups) != len(names):
+        raise UserError(f"split: expected {len(names)} groups, one per sample, received {len(groups)}")
+    return np.array([str(each) for each in groups])
+
+
+def _contig(name: str) -> str:
+    contig, colon, _ = name.rpartition(":")
+    return contig if colon else name
+
+
+def _found(pattern: str, name: str) -> str:
+    try:
+        match = re.search(pattern, name)
+    except re.error as error:
+        raise UserError(f"split: groups {pattern!r}: expected a regular expression: {error}") from error
+    if match is None or not match.groups() or match[1] is None:
+        raise UserError(
+            f"split: expected a group by the pattern {pattern!r}, received the name {name!r}; "
+            "mend the pattern, which needs a group such as (chr\\w+)"
+        )
+    return match[1]
+
+
+def _named(group: np.ndarray, members: Sequence[Sequence[str] | None]) -> np.ndarray:
+    """The part of each sample by the names of its part's groups: (n,)."""
+    parts = np.full(len(group), -1)
+    known = set(group.tolist())
+    for number, names in enumerate(members):
+        for name in names or ():
+            if name not in known:
+                shown = ", ".join(sorted(known)[:5])
+                raise UserError(
+                    f"split: expected members that are groups, received {name!r}; there are {shown}"
+                )
+            if (parts[group == name] >= 0).any():
+                raise UserError(f"split: expected each group in one part, received {name!r} in two")
+            parts[group == name] = number
+    rest = [number for number, names in enumerate(members) if names is None]
+    left = sorted(set(group[parts < 0].tolist()))
+    if len(rest) > 1 or (left and not rest):
+        what = "None twice" if len(rest) > 1 else f"no part for {', '.join(left[:5])}"
+        raise UserError(
+            "split: expected every group in members, or None for the one part that gets all others; "
+            f"received {what}"
+        )
+    parts[parts < 0] = rest[0] if rest else 0
+    return parts
+
+
+def _check_sizes(names: list[str], strata: np.ndarray, groups: np.ndarray, parts: int, by: str) -> None:
+    what = {"sequence": "sequences", "similarity": "clusters of similar sequences"}.get(by, f"{by}s")
+    for number, name in enumerate(names):
+        different = len(np.unique(groups[strata == number]))
+        if different < parts:
+            where = f"class {name!r}" if name else "the dataset"
+            raise UserError(
+                f"split: expected at least {parts} different {what} in {where}, one per part, "
+                f"received {different}; add sequences, drop the class, or make fewer parts"
+            )

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from jsonargparse import auto_cli
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 import biolayers
 from biolayers.models import SequenceCNN
@@ -47,13 +46,12 @@ def main(fasta: Path = SPLICE, label_pattern: str = r"class=(\w+)", epochs: int 
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
 
-    # 4. An ordinary loop.
+    # 4. An ordinary loop. Each epoch has an order of its own, given by the seed.
+    batches = biolayers.loader(training, batch_size=64, shuffle=True, seed=seed)
     for epoch in range(1, epochs + 1):
         model.train()
         losses = []
-        for tokens, labels in DataLoader(
-            training, batch_size=64, shuffle=True
-        ):  # (b, length) uint8, (b,) int64
+        for tokens, labels in batches:  # (b, length) uint8, (b,) int64
             loss = F.cross_entropy(model(tokens), labels)
             optimizer.zero_grad()
             loss.backward()

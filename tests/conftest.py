@@ -1,5 +1,6 @@
 """The ground rules of every test: checked types and shapes, fixed seeds, two threads, bounded hypothesis."""
 
+import contextlib
 import functools
 import inspect
 import os
@@ -24,8 +25,9 @@ def _drop_stale_kernels():
     for folder in {path.parent for package in PACKAGES for path in (root / package).rglob("*.nbi")}:
         newest = max(source.stat().st_mtime for source in folder.parent.glob("*.py"))
         for compiled in folder.glob("*.nb[ic]"):
-            if compiled.stat().st_mtime < newest:
-                compiled.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another session was faster
+                if compiled.stat().st_mtime < newest:
+                    compiled.unlink()
 
 
 _drop_stale_kernels()

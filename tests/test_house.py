@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import random
 import re
 import subprocess
 import sys
@@ -25,9 +26,9 @@ ENTRIES = [
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
-def run(*command: str) -> str:
+def run(*command: str, folder: Path = ROOT) -> str:
     """What a fresh process prints; its words on stderr appear if it fails."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -78,10 +79,26 @@ def test_public_names_exist(package: str) -> None:
     assert set(module.__all__) <= set(dir(module))
 
 
-def test_readme_runs() -> None:
+@pytest.fixture
+def genome(tmp_path: Path) -> Path:
+    """A folder with the files of a user: a small genome, peaks and a blacklist."""
+    letters = random.Random(0)
+    with (tmp_path / "genome.fa").open("w") as file:
+        for contig in ("chr1", "chr2"):
+            file.write(f">{contig}\n{''.join(letters.choices('ACGT', k=100_000))}\n")
+    rows = [f"chr{1 + i % 2}\t{start}\t{start + 400}\tp{i}\t0\t.\t5\t3\t2\t200" for i, start in
+            enumerate(range(5_000, 90_000, 5_000))]  # fmt: skip
+    (tmp_path / "peaks.narrowPeak").write_text("\n".join(rows) + "\n")
+    (tmp_path / "blacklist.bed").write_text("chr1\t0\t6000\n")
+    return tmp_path
+
+
+def test_readme_runs(genome: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 3
-    run(sys.executable, "-c", "\n".join(blocks))
+    program = genome / "readme.py"  # in a file, as workers of a loader may import it
+    program.write_text("\n".join(blocks))
+    run(sys.executable, str(program), folder=genome)
 
 
 def test_readme_links_lead_somewhere() -> None:

@@ -29,13 +29,16 @@ def train(
     seed: int = 0,
     workers: int = 0,
     threads: int | None = None,
+    split_by: Literal["sequence", "similarity"] = "sequence",
+    no_leakage_check: bool = False,
     out: Path | None = None,
     resume: Path | None = None,
 ) -> None:
     """Train a classifier on labelled sequences and report how good it is on sequences it never saw.
 
     The records are split into 80 % for training, 10 % for validation and 10 % held out; identical sequences
-    stay in one part. The labels come from one of --label-pattern, --labels and --class-files.
+    stay in one part, and held-out ones that are similar to others in training are reported. The labels come
+    from one of --label-pattern, --labels and --class-files.
 
     Args:
         fasta: The sequences.
@@ -58,6 +61,8 @@ def train(
         seed: Of everything that is random: the split, the weights, the order, dropout.
         workers: Processes that load data.
         threads: CPU threads; by default PyTorch's choice.
+        split_by: What stays in one part: identical sequences, or similar ones too.
+        no_leakage_check: Do not look for held-out sequences that are similar to those trained on.
         out: Folder of the run, new or empty; by default the next free one in runs/.
         resume: Continue the run in this folder; the other options are taken from it; --epochs, --threads and
             --workers may be given anew.

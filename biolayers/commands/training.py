@@ -1,6 +1,6 @@
 """From the options of `qbio train` to a finished run: data, model, training, report."""
 
-from collections.abc import Sequence
+import logging
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,29 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
-from biolayers import DNA, PROTEIN, RNA, FastaDataset, duplicates, models, split
+from biolayers import (
+    DNA,
+    PROTEIN,
+    RNA,
+    FastaDataset,
+    Leakage,
+    Loader,
+    Part,
+    duplicates,
+    loader,
+    models,
+    split,
+)
+from biolayers.leaks import KINDS, leaks_between
 from shared.app import training
 from shared.app.report import Facts, write_report
 from shared.app.runs import Run, write_json, write_text
 from shared.app.settings import Settings
 from shared.errors import UserError
+
+log = logging.getLogger("biolayers")
 
 ALPHABETS = {"DNA": DNA, "RNA": RNA, "PROTEIN": PROTEIN}
 PARTS = ("train", "val", "test")
@@ -25,28 +40,7 @@ QUANTUM_NOTE = (
     "same split), or run `python examples/hybrid_splice.py --compare true`, which sets a classical head of "
     "its size beside it."
 )
-MAY_CHANGE = ("epochs", "threads", "workers")  # what a resumed run may be given anew
-
-
-class Part(Dataset[tuple[Tensor, Tensor]]):
-    """A subset that is read a whole batch at a time, with one gather from the file."""
-
-    def __init__(self, subset: Subset[Any]) -> None:
-        self.data: FastaDataset = subset.dataset  # type: ignore[assignment]
-        self.indices = torch.tensor(subset.indices, dtype=torch.int64)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.data[int(self.indices[index])]
-
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        return self.data.batch(self.indices[torch.as_tensor(indices)])  # (b, length) uint8, (b,) int64
-
-    @property
-    def labels(self) -> Tensor:
-        return self.data.labels[self.indices]
+MAY_CHANGE = ("epochs", "threads", "workers", "no_leakage_check")  # what a resumed run may be given anew
 
 
 def start(options: dict[str, Any], *, out: Path | None, name: str | None = None) -> Run:
@@ -57,7 +51,7 @@ def start(options: dict[str, Any], *, out: Path | None, name: str | None = None)
     model = models.build(
         options["model"], length=data.width, classes=len(data.classes), letters=data.alphabet.channels
     )
-    parts = divide(data, seed=settings.seed)
+    parts = divide(data, seed=settings.seed, by=options["split_by"])
     stem = Path(data.files[0].path).stem if len(data.files) == 1 else "classes"
     run = Run.create(out, name=name or f"{stem}-{options['model']}")
     write_text(run.config, yaml.safe_dump(_plain(options), sort_keys=False))
@@ -92,7 +86,9 @@ def resume(folder: Path, changed: dict[str, Any], *, defaults: dict[str, Any], o
     model = models.build(
         options["model"], length=data.width, classes=len(data.classes), letters=data.alphabet.channels
     )
-    _carry_out(run, options, data, divide(data, seed=settings.seed), model, resume=True)
+    _carry_out(
+        run, options, data, divide(data, seed=settings.seed, by=options["split_by"]), model, resume=True
+    )
     if changed:
         write_text(run.config, yaml.safe_dump(_plain(options), sort_keys=False))
     return run
@@ -124,9 +120,10 @@ def read(options: dict[str, Any]) -> FastaDataset:
     )
 
 
-def divide(data: FastaDataset, *, seed: int) -> dict[str, Part]:
-    """80 % to train on, 10 % to validate, 10 % held out; identical sequences stay in one part."""
-    return {name: Part(subset) for name, subset in zip(PARTS, split(data, seed=seed), strict=True)}
+def divide(data: FastaDataset, *, seed: int, by: str) -> dict[str, Part]:
+    """80 % to train on, 10 % to validate, 10 % held out; sequences that are alike stay in one part."""
+    parts = split(data, seed=seed, by=by, progress=True)
+    return {name: Part(subset) for name, subset in zip(PARTS, parts, strict=True)}
 
 
 def _carry_out(
@@ -146,8 +143,15 @@ def _carry_out(
         "data": digest,
     }
     print(f"{len(data):,} sequences of {data.width:,} letters, {len(data.classes)} classes -> {run.folder}")
+    leaks = {} if options["no_leakage_check"] else _leaks(parts)
     result = training.train(
-        run, model, parts, classes=data.classes, settings=settings, card=card, resume=resume
+        run,
+        model,
+        _loaders(parts, settings),
+        classes=data.classes,
+        settings=settings,
+        card=card,
+        resume=resume,
     )
     first = _first_of_each(parts["test"])
     hits = result.predicted[first] == parts["test"].labels[first]
@@ -156,6 +160,7 @@ def _carry_out(
         "test/accuracy_distinct": float(hits.float().mean()),
         "distinct_held_out": len(first),
         "records": {name: len(part) for name, part in parts.items()},
+        "leakage": {where: _found(report) for where, report in leaks.items()},
         "model": options["model"],
     }
     write_json(run.metrics, metrics)
@@ -170,6 +175,7 @@ def _carry_out(
             "was seen in training."
             if not between
             else f"After it, {between}.",
+            *_leak_sentences(leaks),
             f"Counting each of the {len(first):,} distinct held-out sequences once, accuracy is "
             f"{metrics['test/accuracy_distinct']:.1%}.",
         ],
@@ -179,6 +185,47 @@ def _carry_out(
     )
     write_report(run, {**metrics, "history": result.history}, model, facts)
     _announce(run, metrics)
+
+
+def _leaks(parts: dict[str, Part]) -> dict[str, Leakage]:
+    """What later parts share with earlier ones; each leak is a warning in the log."""
+    subsets = [Subset(part.dataset, part.indices.tolist()) for part in parts.values()]
+    leaks = leaks_between(subsets, list(parts), progress=True)
+    for sentence in _leak_sentences(leaks):
+        if any(leaks.values()):
+            log.warning("%s", sentence)
+    return leaks
+
+
+def _found(report: Leakage) -> dict[str, int]:
+    return {kind: report.count(kind) for kind in KINDS} | {"of": report.test}
+
+
+def _leak_sentences(leaks: dict[str, Leakage]) -> list[str]:
+    """What the check found and what to do about it, for the log and the report; nothing without a check."""
+    if leaks and not any(leaks.values()):
+        return ["No sequence of a part is equal or similar to one of another part."]
+    return [
+        f"Leakage, {where}: {len(report):,} of {report.test:,} sequences are equal or similar to others "
+        f"there ({', '.join(f'{report.count(kind):,} {kind}' for kind in KINDS)}), so that figures flatter "
+        "the model. --split-by similarity makes parts without; --no-leakage-check trains without looking."
+        for where, report in leaks.items()
+        if report
+    ]
+
+
+def _loaders(parts: dict[str, Part], settings: Settings) -> dict[str, Loader]:
+    """The batches of each part; only those of training are shuffled, in an order that a resume keeps."""
+    return {
+        name: loader(
+            part,
+            batch_size=settings.batch_size,
+            shuffle=name == "train",
+            seed=settings.seed,
+            workers=settings.workers,
+        )
+        for name, part in parts.items()
+    }
 
 
 def _announce(run: Run, metrics: dict[str, Any]) -> None:
@@ -193,14 +240,14 @@ def _announce(run: Run, metrics: dict[str, Any]) -> None:
 
 def _first_of_each(part: Part) -> Tensor:
     """The places of a part's distinct sequences: (n,) int64, the first of each."""
-    twice = duplicates(Subset(part.data, part.indices.tolist()), reverse_complement=False)
+    twice = duplicates(Subset(part.dataset, part.indices.tolist()), reverse_complement=False)
     later = {place for group in twice.groups for place in sorted(group.indices)[1:]}
     return torch.tensor([place for place in range(len(part)) if place not in later], dtype=torch.int64)
 
 
 def _counts(part: Part) -> dict[str, int]:
-    numbers = torch.bincount(part.labels, minlength=len(part.data.classes)).tolist()
-    return dict(zip(part.data.classes, numbers, strict=True))
+    numbers = torch.bincount(part.labels, minlength=len(part.dataset.classes)).tolist()
+    return dict(zip(part.dataset.classes, numbers, strict=True))
 
 
 def _files(data: FastaDataset) -> str:

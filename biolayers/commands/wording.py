@@ -9,7 +9,7 @@ from shared.errors import UserError
 # part of a message of the library -> what a user of the program reads
 TERMS = (
     (
-        r"FastaDataset: expected pad_to None, 'longest' or a length",
+        r"dataset: expected pad_to None, 'longest', 'batch' or a length",
         "--pad-to: expected 'longest' or a length",
     ),
     (r"pad_to='longest'", "--pad-to longest"),

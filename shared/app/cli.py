@@ -1,7 +1,8 @@
 """The `qbio` command line: each subcommand is an annotated function of the entry-point group `qbio.commands`.
 
 A package adds a command by naming a function in its `pyproject.toml`; its parameters become the options, its
-docstring becomes the help. Nothing heavy is imported until a command runs, so that `qbio --help` is quick.
+docstring becomes the help; a `Group` of functions becomes commands of two words. Nothing heavy is imported
+until a command runs, so that `qbio --help` is quick.
 """
 
 import atexit
@@ -13,6 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
+from shared.app.groups import Group
 from shared.errors import UserError
 
 GROUP = "qbio.commands"
@@ -91,6 +93,8 @@ def _run(words: list[str]) -> int:
     if not words:
         parser.print_help()
         return 0
+    if len(words) == 1 and isinstance(loaded.get(words[0]), Group):
+        words = [*words, "--help"]
     try:
         given = parser.parse_args(words)
     except UnicodeDecodeError as error:  # of the one file that it reads
@@ -98,13 +102,17 @@ def _run(words: list[str]) -> int:
             "--config: expected a text file in YAML, received bytes that are no text; give the config.yaml "
             "of a run"
         ) from error
-    options = given[given.subcommand].as_dict()
+    name = given.subcommand
+    command, options = loaded[name], given[name].as_dict()
+    if isinstance(command, Group):
+        name = options["subcommand"]
+        command, options = command.commands[name], options[name]
     options.pop("config", None)
-    result = loaded[given.subcommand](**options)  # type: ignore[misc, operator]
+    result = command(**options)  # type: ignore[misc, operator]
     return result if isinstance(result, int) else 0
 
 
-def _load_or_reason(entry: EntryPoint) -> Callable | str:
+def _load_or_reason(entry: EntryPoint) -> Callable | Group | str:
     """A package that is broken must not take the overview down: its line says what is wrong."""
     try:
         return entry.load()

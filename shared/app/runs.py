@@ -128,15 +128,19 @@ def model_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def fresh_file(path: Path) -> Iterator[IO[str]]:
+def fresh_file(path: Path, *, errors: str = "strict") -> Iterator[IO[str]]:
     """Write a file so that a reader, or a crash, finds the old content or the new one, never half of it.
+
+    Args:
+        path: Of the file.
+        errors: What becomes of text that is no UTF-8, as of `open`.
 
     Raises:
         UserError: Nothing can be written there.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with _opened(draft, path) as file:
+        with _opened(draft, path, errors) as file:
             yield file
         draft.replace(path)
     finally:
@@ -144,9 +148,9 @@ def fresh_file(path: Path) -> Iterator[IO[str]]:
             draft.unlink()
 
 
-def _opened(draft: Path, path: Path) -> IO[str]:
+def _opened(draft: Path, path: Path, errors: str) -> IO[str]:
     try:
-        return draft.open("w", encoding="utf-8", newline="")
+        return draft.open("w", encoding="utf-8", errors=errors, newline="")
     except OSError as error:
         raise UserError(
             f"{path}: expected a file that can be written, but it cannot ({error.strerror}); choose another "

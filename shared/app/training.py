@@ -4,7 +4,7 @@ import logging
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader
 
 from shared.app.callbacks import History, Interrupts, Keep, Reseed, progress
 from shared.app.classifier import Classifier
@@ -53,7 +53,7 @@ def prepare(settings: Settings) -> None:
 def train(
     run: Run,
     model: nn.Module,
-    parts: Mapping[str, Dataset],
+    loaders: Mapping[str, DataLoader],
     *,
     classes: list[str],
     settings: Settings,
@@ -65,8 +65,8 @@ def train(
     Args:
         run: Where everything is written; `checkpoints/last.ckpt` is there from the first finished epoch on.
         model: Maps a batch of a part's records to logits `(b, classes)`.
-        parts: The data under "train", "val" and "test"; their `__getitems__` returns whole batches
-            `(inputs, labels)`.
+        loaders: What gives batches `(inputs, labels)` of the parts "train", "val" and "test". The order of
+            the first must depend on the epoch alone, or be in its `state_dict`, so that a resume keeps it.
         classes: Names of the classes, in the order of the labels.
         settings: How to train.
         card: Plain values that say how to build the model again; kept in every checkpoint.
@@ -78,7 +78,6 @@ def train(
     began = time.perf_counter()
     module = Classifier(model, classes, settings, card)
     history = History()
-    loaders = {name: _loader(part, settings, shuffle=name == "train") for name, part in parts.items()}
     start = run.last if resume and run.last.exists() else None
     if start is not None:
         past = read_checkpoint(start, option="--resume")
@@ -165,7 +164,7 @@ def moving_average(decay: float) -> Callable[[Tensor, Tensor, Any], Tensor]:
 
 
 def _fit(
-    trainer: L.Trainer, module: Classifier, loaders: dict[str, DataLoader], start: Any, run: Run
+    trainer: L.Trainer, module: Classifier, loaders: Mapping[str, DataLoader], start: Any, run: Run
 ) -> None:
     interrupts = Interrupts()
     trainer.callbacks.insert(0, interrupts)  # type: ignore[reportAttributeAccessIssue]  # set by a connector
@@ -182,25 +181,6 @@ def _how_to_go_on(run: Run) -> str:
     if run.last.exists():
         return f"interrupted; continue with: qbio train --resume {run.folder}"
     return f"interrupted before the first epoch ended; nothing is kept in {run.folder} but its config.yaml"
-
-
-def _loader(part: Dataset, settings: Settings, *, shuffle: bool) -> DataLoader:
-    if not isinstance(part, Sized):
-        raise TypeError(f"train: expected parts with a length, received {type(part).__name__}")
-    # A DistributedSampler of one replica: its order depends on seed and epoch alone, so a resume keeps it.
-    sampler = DistributedSampler(part, num_replicas=1, rank=0, seed=settings.seed) if shuffle else None
-    return DataLoader(
-        part,
-        batch_size=settings.batch_size,
-        sampler=sampler,
-        collate_fn=_as_it_is,
-        num_workers=settings.workers,
-        persistent_workers=settings.workers > 0,
-    )
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _same_data(then: dict[str, Any], now: dict[str, Any]) -> None:

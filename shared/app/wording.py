@@ -40,7 +40,7 @@ def _named(kind: str) -> str:
 
 # what a complaint looks like, on one line -> what we say
 COMPLAINTS: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
-    (r'Parser key "(\w+)": (.*Expected an? .*)', _kind),
+    (r'Parser key "(\w+)"(?: element \d+)?: (.*Expected an? .*)', _kind),
     (r'Parser key "(\w+)": (.*)', lambda found: f"{option(found[1])}: {found[2]}"),
     (
         r"argument COMMAND: invalid choice: (.*?) \(choose from (.*)\)",

@@ -17,7 +17,7 @@ def test_the_overview_names_every_command(qbio):
     code, out, err = qbio("--help")
     assert code == 0
     assert not err
-    for name in ("train", "predict", "demo", "doctor"):
+    for name in ("train", "predict", "demo", "doctor", "fasta"):
         assert f"  {name} " in out
 
 

@@ -1,6 +1,7 @@
 """The examples run as they stand, in a process of their own, at a reduced size."""
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,30 @@ def test_dna_kernel():
     out = run("dna_kernel.py", "--steps", "4", "--known", "200")
     trained = float(re.search(r"quantum kernel, trained +([\d.]+)", out)[1])
     assert trained > 0.8
+
+
+def test_train_on_noisy_processor(tmp_path):
+    words = ("train_on_noisy_processor.py", "--steps", "2", "--journal", str(tmp_path / "run.db"))
+    command = [sys.executable, "-W", "error", str(EXAMPLES / words[0]), *words[1:]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+        for line in killed.stdout:
+            if line.startswith("step  1"):
+                killed.kill()
+    assert killed.returncode == -signal.SIGKILL
+    first, again = run(*words), run(*words)
+    for out, new in ((first, r" 0 new.*[1-9]\d* new"), (again, " 0 new.* 0 new")):
+        assert re.search(new, out, re.S)
+        assert "to be submitted" in out
+    ends = [out.partition("spent in all")[2] for out in (first, again)]
+    assert ends[0] == ends[1]
+    assert float(re.search(r"perfect processor: ([\d.]+)", first)[1]) > 0
+
+
+def test_variant_effect(tmp_path):
+    table = tmp_path / "effects.csv"
+    out = run("variant_effect.py", "--epochs", "3", "--table", str(table))
+    assert float(re.search(r"with probability ([\d.]+)", out)[1]) > 0.7
+    assert table.read_text().startswith("contig,position,id,ref,alt,acceptor_reference,")
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

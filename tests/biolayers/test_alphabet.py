@@ -232,3 +232,24 @@ def test_messages(message: str) -> None:
     with pytest.raises(UserError) as caught:
         MESSAGES[message]()
     assert message in str(caught.value)
+
+
+def test_biopythons_sequences_in_and_out() -> None:
+    from Bio.Seq import MutableSeq, Seq
+    from Bio.SeqRecord import SeqRecord
+
+    from biolayers import to_seqrecord
+
+    tokens = DNA.tokens("ACGTN")
+    record = SeqRecord(Seq("acgtN"), id="r1")
+    for sequence in (Seq("ACGTN"), MutableSeq("ACGTN"), record):
+        assert torch.equal(DNA.tokens(sequence), tokens)
+    assert torch.equal(DNA.tokens([record, Seq("ACGTN")]), torch.stack([tokens, tokens]))
+    with pytest.raises(UserError, match="received '!' at position 2"):
+        DNA.tokens(Seq("A!"))
+    padded = torch.cat([tokens, torch.tensor([PAD, PAD], dtype=torch.uint8)])
+    back = to_seqrecord(padded, "r1", description="five letters", annotations={"source": "test"})
+    assert (str(back.seq), back.id, back.description) == ("ACGTN", "r1", "five letters")
+    assert back.annotations == {"molecule_type": "DNA", "source": "test"}
+    assert back.format("fasta") == ">r1 five letters\nACGTN\n"
+    assert str(to_seqrecord(PROTEIN.tokens("MKX"), "p", alphabet=PROTEIN).seq) == "MKX"

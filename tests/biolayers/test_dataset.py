@@ -230,8 +230,8 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
         ">a class=x\nAC\n>b class=y\nGTA\n",
         {**ANY, "pad_to": 2},
     ),
-    "expected pad_to None, 'longest' or a length, received 'all'": (FIVE, {**ANY, "pad_to": "all"}),
-    "expected pad_to None, 'longest' or a length, received 0": (FIVE, {**ANY, "pad_to": 0}),
+    "expected pad_to None, 'longest', 'batch' or a length, received 'all'": (FIVE, {**ANY, "pad_to": "all"}),
+    "expected pad_to None, 'longest', 'batch' or a length, received 0": (FIVE, {**ANY, "pad_to": 0}),
     "x.fa, line 3, record 'b': expected letters, received no sequence": (
         ">a class=x\nAC\n>b class=y\n>c class=y\nGT\n",
         {**ANY, "pad_to": "longest"},

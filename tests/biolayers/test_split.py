@@ -5,14 +5,17 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from planted import mutated, random_texts, reverse_complement, window
 from torch.utils.data import Subset, TensorDataset
 
-from biolayers import DNA, PROTEIN, Alphabet, FastaDataset, duplicates, split
+from biolayers import DNA, PROTEIN, Alphabet, FastaDataset, Near, SequenceDataset, duplicates, leakage, split
 from shared.errors import UserError
 
 PARTNER = str.maketrans("ACGTN", "TGCAN")
@@ -199,3 +202,110 @@ def test_duplicates_across_files_of_different_padding() -> None:
     ):
         found = duplicates([one, two])
         assert [group.names for group in found.groups] == [("s0", "s0", "s1")]
+
+
+def test_similar_sequences_stay_together() -> None:
+    rng = np.random.default_rng(0)
+    texts = random_texts(rng, 120, 100)
+    records = [(text, "pq"[i % 2]) for i, text in enumerate(texts)]
+    records += [(mutated(rng, texts[i], 0.06), "pq"[i % 2]) for i in range(0, 40)]
+    records += [(reverse_complement(window(rng, texts[i], 30)), "pq"[i % 2]) for i in range(20)]
+    with dataset(records) as data:
+        for seed in range(3):
+            parts = split(data, by="similarity", seed=seed)
+            for i in range(20):
+                assert len({side(parts, j) for j in (i, 120 + i, 160 + i)}) == 1
+            assert not leakage(parts[0], parts[2])
+            assert not leakage(parts[1], parts[2])
+            assert sum(parts.reached) == pytest.approx(1)
+            for got, wanted in zip(parts.reached, parts.wanted, strict=True):
+                assert abs(got - wanted) < 0.03
+            for counts in parts.classes.values():
+                assert abs(counts[0] / sum(counts) - 0.8) < 0.05
+        by_sequence = split(data, seed=0)
+        assert leakage(by_sequence[0], by_sequence[2])
+        strict = split(data, by="similarity", near=Near(identity=0.99, coverage=1.0), seed=0)
+        assert len(np.unique(strict.groups)) == len(records)
+        assert [part.indices for part in split(data, by="similarity", seed=1)] == [
+            part.indices for part in split(data, by="similarity", seed=1)
+        ]
+
+
+def side(parts: Sequence[Subset], sample: int) -> int:
+    return next(number for number, part in enumerate(parts) if sample in part.indices)
+
+
+def test_what_was_reached_is_printed() -> None:
+    with dataset([(word(i // 2), "pq"[i % 2]) for i in range(40)]) as data:
+        parts = split(data, (0.75, 0.25))
+        assert len(parts) == 2
+        assert parts.reached == (0.75, 0.25)
+        assert parts.classes == {"p": [15, 5], "q": [15, 5]}
+        assert str(parts) == (
+            "40 samples split by sequence into 30 (75.0%), 10 (25.0%), wanted 75.0%, 25.0%\n"
+            "20 groups, 20 of several samples (40 in all, the largest 2); 0 moved so that no part lacks a "
+            "class\n"
+            "class p: 15, 5\nclass q: 15, 5"
+        )
+        assert repr(parts) == "Split(30, 10 samples by sequence)"
+
+
+def named(names: Sequence[str], **options: Any) -> SequenceDataset:
+    texts = [word(i) for i in range(len(names))]
+    return SequenceDataset(texts, ["pq"[i % 2] for i in range(len(names))], names=names, **options)
+
+
+def test_contigs_stay_together() -> None:
+    data = named([f"chr{1 + i % 5}:{10 * i}-{10 * i + 9}" for i in range(60)])
+    parts = split(data, (0.6, 0.2, 0.2), by="contig", seed=2)
+    contigs = [{data.name(i).split(":")[0] for i in part.indices} for part in parts]
+    assert sorted(map(len, contigs)) == [1, 1, 3]
+    assert set.union(*contigs) == {f"chr{i}" for i in range(1, 6)}
+    train, val, test = split(data, by="contig", members=(None, ["chr4"], ["chr2", "chr5"]))
+    assert {data.name(i)[:4] for i in test.indices} == {"chr2", "chr5"}
+    assert {data.name(i)[:4] for i in val.indices} == {"chr4"}
+    assert len(train) == 24
+    assert "sequences were not looked at: no sequence occurs twice between the parts" in str(parts)
+
+
+def test_groups_stay_together() -> None:
+    names = [f"patient{i % 12}_{i}" for i in range(60)]
+    data = named(names)
+    wanted = [name.split("_")[0] for name in names]
+    for groups in (wanted, dict(zip(names, wanted, strict=True)), r"^([^_]+)"):
+        parts = split(data, (0.5, 0.25, 0.25), by="group", groups=groups, seed=1)
+        held = [{wanted[i] for i in part.indices} for part in parts]
+        assert sum(map(len, held)) == len(set.union(*held)) == 12
+        assert all(abs(len(part) - size) <= 5 for part, size in zip(parts, (30, 15, 15), strict=True))
+
+
+def test_without_strata_a_small_class_may_be_missing() -> None:
+    records = [(word(i), "p") for i in range(97)] + [(word(97), "q")]
+    with dataset(records) as data:
+        with pytest.raises(UserError, match="expected at least 3 different sequences in class 'q'"):
+            split(data)
+        parts = split(data, stratify=False)
+        assert [len(part) for part in parts] == [78, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"by": "luck"}, "expected by to be 'sequence', 'similarity', 'contig' or 'group', received 'luck'"),
+        ({"by": "group"}, "expected groups for by='group', received none"),
+        ({"groups": ["a"] * 8}, "expected groups only with by='contig' or 'group', not 'sequence'"),
+        ({"near": Near()}, "expected near only with by='similarity', not 'sequence'"),
+        ({"by": "group", "groups": ["a"]}, "expected 8 groups, one per sample, received 1"),
+        ({"by": "group", "groups": {"chr1:0": "a"}}, "received none for 'chr2:1'"),
+        ({"by": "group", "groups": "(x+)"}, r"pattern '\(x\+\)', received the name 'chr1:0'"),
+        ({"by": "group", "groups": "("}, "expected a regular expression"),
+        ({"by": "contig", "members": (["chr1"], ["chr9"])}, "received 'chr9'; there are chr1, chr2"),
+        ({"by": "contig", "members": (["chr1"], ["chr1"])}, "received 'chr1' in two"),
+        ({"by": "contig", "members": (["chr1"],)}, "received no part for chr2"),
+        ({"by": "contig", "members": (None, None)}, "received None twice"),
+        ({"by": "contig"}, "at least 3 different contigs in class 'p', one per part, received 1"),
+    ],
+)
+def test_odd_ways_to_split(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        split(named([f"chr{1 + i % 2}:{i}" for i in range(8)]), **options)

@@ -642,8 +642,8 @@ def test_states_that_describe_no_layer():
     del state._metadata[""]["qlayers"]["inputs"]
     with pytest.raises(UserError, match="cannot be read"):
         QuantumLayer.from_state_dict(state)
-    state._metadata[""]["qlayers"]["version"] = 2
-    with pytest.raises(UserError, match="expected version 1, received 2"):
+    state._metadata[""]["qlayers"]["version"] = 3
+    with pytest.raises(UserError, match="expected version 1 to 2, received 3"):
         QuantumLayer.from_state_dict(state)
 
 

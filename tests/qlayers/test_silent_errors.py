@@ -17,6 +17,7 @@ from torch.testing import assert_close
 import shared
 from qlayers import Circuit, QuantumLayer, TorchLayer
 from qlayers.gates import CONTROLLED, TABLE, gate
+from qlayers.hardware import ExecutionFailed, Retries, Runner
 from qlayers.plan import PlanTables
 from shared.errors import UserError
 
@@ -246,8 +247,86 @@ def test_a_batch_is_one_call(monkeypatch):
     assert sizes == [16]
 
 
+class Unreachable(qml.devices.DefaultQubit):
+    """A device whose service never answers."""
+
+    tries = 0
+
+    def execute(self, *args, **options):
+        type(self).tries += 1
+        raise TimeoutError("no answer")
+
+
+@pytest.mark.parametrize("tries", [1, 3])
+def test_a_device_that_always_fails_ends_in_an_error(tries):
+    runner = Runner(Unreachable(wires=2), retries=Retries(tries=tries, first_wait=0.0, jitter=0.0))
+    layer = QuantumLayer(Circuit.parse("RX(x0) 0\nRX(x1) 1\nexpval Z(0)"), runner=runner)
+    Unreachable.tries = 0
+    with pytest.raises(ExecutionFailed, match=rf"received after {tries} tr\w+ TimeoutError: no answer"):
+        layer(X)
+    assert Unreachable.tries == tries
+
+
 def test_inputs_have_gradients_without_being_asked():
     layer, x = of(z), X.clone().requires_grad_()
     layer(x).sum().backward()
     assert x.grad is not None
     assert x.grad.abs().sum() > 0
+
+
+def with_shots(kind, shots: int = 200, **options):
+    """A layer of expectation values with finite shots."""
+    node = qml.set_shots(of(z, **options).qnode, shots)
+    return kind(node, {"w": (2, 2)}, {"w": torch.full((2, 2), 0.7)})
+
+
+def test_shots_follow_the_seed_of_torch():
+    def twice(layer) -> bool:
+        found = []
+        for _ in range(2):
+            torch.manual_seed(0)
+            found.append(layer(X))
+        return torch.equal(*found)
+
+    assert not twice(with_shots(Upstream))
+    assert twice(with_shots(TorchLayer))
+    assert not torch.equal(*[with_shots(TorchLayer)(X) for _ in range(2)])
+
+
+def test_sampled_expectation_values_have_gradients():
+    layer, exact, x = with_shots(TorchLayer), of(z), X.clone().requires_grad_()
+    exact.load_state_dict(layer.state_dict())
+    torch.manual_seed(0)
+    assert layer(x).requires_grad
+    found = torch.stack([torch.cat(gradients(layer, x)) for _ in range(80)])
+    score = (found.mean(0) - torch.cat(gradients(exact, x))) / (found.std(0) / 80**0.5)
+    assert score.abs().max() < 4
+
+
+def gradients(layer, x) -> list[torch.Tensor]:
+    return [part.reshape(-1) for part in torch.autograd.grad(layer(x)[:, 0].sum(), (x, layer.w))]
+
+
+@pytest.mark.parametrize("trajectories", [None, 20])
+def test_noise_keeps_probabilities_and_vanishes_with_its_strength(trajectories):
+    def function(inputs, p):
+        qml.AngleEmbedding(inputs, wires=range(2))
+        for channel in (qml.AmplitudeDamping, qml.PhaseDamping, qml.DepolarizingChannel, qml.BitFlip):
+            channel(p, wires=0)
+        qml.CNOT([0, 1])
+        qml.PauliError("YX", p, wires=[0, 1])
+        qml.ResetError(p, p / 2, wires=1)
+        return qml.probs(wires=[0, 1])
+
+    def pure(inputs):
+        qml.AngleEmbedding(inputs, wires=range(2))
+        qml.CNOT([0, 1])
+        return qml.probs(wires=[0, 1])
+
+    noisy = QuantumLayer(function, {"p": ()}, {"p": torch.tensor(0.3)}, features=2, trajectories=trajectories)
+    assert_close(noisy(X).sum(-1), torch.ones(3))
+    exact = QuantumLayer(pure, {}, features=2)(X)
+    assert not torch.allclose(noisy(X), exact, atol=1e-2)
+    with torch.no_grad():
+        noisy.p.zero_()
+    assert_close(noisy(X), exact)

@@ -287,7 +287,7 @@ MISTAKES = {
         np.array([1, 1]), wires=1
     ),
     "BasisState on wires .*: expected bits 0 and 1": lambda x: qml.BasisState(np.array([2]), wires=[1]),
-    "expected a unitary operation, received a channel": lambda x: qml.BitFlip(0.1, wires=0),
+    "BitFlip on wires .*: expected a probability p from 0 to 1": lambda x: qml.BitFlip(1.1, wires=0),
 }
 
 

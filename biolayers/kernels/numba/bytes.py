@@ -44,6 +44,23 @@ def replace(typing: Any, tokens: Any, letters: Any, letter: Any, token: Any) -> 
 
 
 @intrinsic
+def pick(typing: Any, tokens: Any, letters: Any, letter: Any, token: Any) -> Lowering:
+    """`replace` with `letter` and `token` in every lane of blocks."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        tokens, letters, letter, token = args
+        return builder.select(builder.icmp_unsigned("==", letters, letter), token, tokens)
+
+    return _block(_block, _block, _block, _block), lower
+
+
+@intrinsic
+def masked(typing: Any, block: Any, mask: Any) -> Lowering:
+    """`masked(block, mask)`: the bits that both have."""
+    return _block(_block, _block), lambda context, builder, signature, args: builder.and_(*args)
+
+
+@intrinsic
 def equal(typing: Any, block: Any, byte: Any) -> Lowering:
     """`equal(block, byte)`: 255 where the block holds `byte`, else 0."""
 
@@ -73,6 +90,41 @@ def any_set(typing: Any, block: Any) -> Lowering:
         return builder.icmp_unsigned("!=", whole, ir.Constant(whole.type, 0))
 
     return types.boolean(_block), lower
+
+
+@intrinsic
+def strays(typing: Any, block: Any) -> Lowering:
+    """`strays(block)`: a bit for every byte outside 33..126: no letter; the first byte's is lowest."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        letters = builder.sub(args[0], _constant(33))
+        return _bits(builder, builder.icmp_unsigned(">", letters, _constant(93)))
+
+    return types.uint64(_block), lower
+
+
+@intrinsic
+def where(typing: Any, block: Any, byte: Any) -> Lowering:
+    """`where(block, byte)`: a bit for every place that holds `byte`; the first place's is lowest."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _bits(builder, builder.icmp_unsigned("==", args[0], splat_vector(builder, args[1], _block)))
+
+    return types.uint64(_block, types.uint8), lower
+
+
+@intrinsic
+def lowest(typing: Any, bits: Any) -> Lowering:
+    """`lowest(bits)`: the place of the lowest bit that is set; 64 if none is."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return simd.call(builder, "llvm.cttz.i64", args[0].type, [args[0], ir.Constant(ir.IntType(1), 0)])
+
+    return types.int64(types.uint64), lower
+
+
+def _bits(builder: Any, hits: Any) -> Any:
+    return builder.bitcast(hits, ir.IntType(BLOCK))
 
 
 def _constant(byte: int) -> Any:

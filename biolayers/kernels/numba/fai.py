@@ -6,20 +6,22 @@ A Python loop over the records would take ten times as long as the scan of the f
 import numpy as np
 from numba import njit
 
+from biolayers.kernels.numba import bytes as b
+from biolayers.kernels.numba.bytes import BLOCK
+
 TAB, NEWLINE, ZERO = 9, 10, 48
-_DIGITS = 19  # of the largest int64
 _LARGEST = 2**62  # no file is as long
 
 
 @njit(nogil=True, cache=True)
-def parse(text):
-    """The rows: numbers (4, n) int64, names one after the other, their edges (n + 1,), and if sound."""
+def parse(text, columns):
+    """The rows: numbers (columns, n) int64, names one after the other, their edges (n + 1,), and if sound."""
     rows = 0
     for k in range(text.shape[0]):
         rows += text[k] == NEWLINE
     if text.shape[0] and text[text.shape[0] - 1] != NEWLINE:
         rows += 1
-    numbers = np.zeros((4, rows), np.int64)
+    numbers = np.zeros((columns, rows), np.int64)
     edges = np.zeros(rows + 1, np.int64)
     names = np.empty(text.shape[0], np.uint8)
     at = 0
@@ -30,7 +32,7 @@ def parse(text):
             used += 1
             at += 1
         edges[i + 1] = used
-        for j in range(4):
+        for j in range(columns):
             if at >= text.shape[0] or text[at] != TAB:
                 return numbers, names[:used], edges, False
             at += 1
@@ -51,41 +53,54 @@ def parse(text):
 
 
 @njit(nogil=True, cache=True)
-def write(data, columns):
-    """The text of an index from the columns of `scan`, without the empty records that samtools leaves out."""
-    kept = 0
-    size = 0
-    for i in range(columns.shape[1]):
-        if columns[6, i] > 0:
-            kept += 1
-            size += columns[2, i] - columns[1, i]
-    text = np.empty(size + kept * (4 * (_DIGITS + 1) + 1), np.uint8)
+def write(names, held, columns):
+    """The text of an index from names, a line each, and the numbers (columns, n) of those that are `held`."""
+    count = columns.shape[0]
+    widest = 0
+    for j in range(count):
+        widest += 1 + _digits(columns[j].max() if columns.shape[1] else 0)
+    text = np.empty(names.shape[0] + columns.shape[1] * widest, np.uint8)
     at = 0
-    for i in range(columns.shape[1]):
-        if columns[6, i] == 0:
-            continue
-        for k in range(columns[1, i], columns[2, i]):
-            text[at] = data[k]
+    source = 0
+    row = 0
+    for i in range(held.shape[0]):
+        first = at
+        while names[source] != NEWLINE:
+            text[at] = names[source]
             at += 1
-        for j in range(3, 7):
+            source += 1
+        source += 1
+        if not held[i]:
+            at = first
+            continue
+        for j in range(count):
             text[at] = TAB
-            at = _write_number(text, at + 1, columns[j, i])
+            at = _write_number(text, at + 1, columns[j, row])
         text[at] = NEWLINE
         at += 1
+        row += 1
     return text[:at]
 
 
 @njit(nogil=True, cache=True)
 def _write_number(text, at, number):
-    digits = 1
-    rest = number // 10
-    while rest:
-        digits += 1
-        rest //= 10
+    digits = _digits(number)
+    rest = np.uint64(number)
     for k in range(digits):
-        text[at + digits - 1 - k] = ZERO + number % 10
-        number //= 10
+        tenth = rest // np.uint64(10)
+        text[at + digits - 1 - k] = ZERO + rest - np.uint64(10) * tenth
+        rest = tenth
     return at + digits
+
+
+@njit(nogil=True, cache=True)
+def _digits(number):
+    digits = 1
+    limit = 10
+    while number >= limit and digits < 19:
+        digits += 1
+        limit *= 10
+    return digits
 
 
 @njit(nogil=True, cache=True)
@@ -94,12 +109,16 @@ def gather(data, starts, stops):
     size = starts.shape[0]
     for i in range(starts.shape[0]):
         size += stops[i] - starts[i]
-    text = np.empty(size, np.uint8)
+    text = np.empty(size + BLOCK, np.uint8)
     at = 0
     for i in range(starts.shape[0]):
-        for k in range(starts[i], stops[i]):
-            text[at] = data[k]
-            at += 1
-        text[at] = NEWLINE
-        at += 1
-    return text
+        count = stops[i] - starts[i]
+        if stops[i] + BLOCK <= data.shape[0]:  # what is copied too far is overwritten
+            for k in range(0, count, BLOCK):
+                b.store(text, at + k, b.load(data, starts[i] + k))
+        else:
+            for k in range(count):
+                text[at + k] = data[starts[i] + k]
+        text[at + count] = NEWLINE
+        at += count + 1
+    return text[:at]

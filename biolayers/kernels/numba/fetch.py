@@ -1,10 +1,11 @@
-"""Gather many intervals of a mapped FASTA file into one matrix of tokens.
+"""Gather many intervals of a text into tokens.
 
-Each row is gathered in two steps that stay in the first cache: its letters are copied line by line into a
-scratch row, 64 bytes at a time (what is copied too far is overwritten by the next line), then encoded in
-blocks of 64. A byte table cannot be looked up in vectors without instructions of one kind of processor;
-comparing with each letter of the alphabet can be done everywhere, and takes a fifth of the time of look-ups.
-Indices are trusted: `biolayers.fasta` checks them.
+Each interval is gathered in two steps that stay in the first cache: its letters are copied line by line into
+a scratch row, 64 bytes at a time (what is copied too far is overwritten by the next line), then encoded in
+blocks of 64; the first step is left out where they stand on one line. A byte table cannot be looked up in
+vectors without instructions of one kind of processor; comparing with each letter of the alphabet can be done
+everywhere, and takes a fifth of the time of look-ups.
+Indices are trusted: `biolayers.reading.requests` checks them.
 """
 
 from functools import lru_cache
@@ -22,6 +23,8 @@ class Recipe(NamedTuple):
     """A byte table as comparisons: every letter of `letters` has its token, every other byte the default."""
 
     fold: bool  # whether lower case reads as upper; letters are then compared as capitals
+    four: bool  # whether four letters A..Z come first: the fastest case
+    plain: int  # how many of the letters come first, since most text has no other
     letters: np.ndarray  # (k,) uint8
     tokens: np.ndarray  # (2, k) uint8: on the forward and on the reverse strand
     default: np.ndarray  # (2,) uint8
@@ -37,55 +40,97 @@ def recipe(alphabet: Alphabet) -> Recipe:
     letters = np.flatnonzero(table != default)
     if fold:
         letters = np.setdiff1d(letters, small)
+    letters = letters[np.argsort(table[letters], kind="stable")]
+    plain = int((table[letters] < alphabet.channels).sum())
+    four = plain == 4 and bool(((letters[:4] >= 65) & (letters[:4] <= 90)).all())
     partner = alphabet.complement_table if alphabet.stranded else np.arange(256)
     tokens = np.stack([table[letters], partner[table[letters]]]).astype(np.uint8)
-    return Recipe(fold, letters.astype(np.uint8), tokens, np.array([default, partner[default]], np.uint8))
+    return Recipe(
+        fold, four, plain, letters.astype(np.uint8), tokens, np.array([default, partner[default]], np.uint8)
+    )
 
 
 @njit(nogil=True, cache=True)
-def fetch(first, last, data, records, ids, starts, stops, minus, recipe, out, refused):
-    """Fill rows `first` to `last` of `out`.
+def fetch(first, last, data, records, ids, starts, stops, minus, recipe, out, places, rooms, refused):
+    """Write intervals `first` to `last` into `out`.
 
     Args:
-        first: Where this share of the rows begins.
+        first: Where this share of the intervals begins.
         last: And ends.
-        data: (bytes,) uint8: the file.
+        data: (bytes,) uint8: the text.
         records: (3, contigs) int64: offset, letters and bytes of a full line.
-        ids: (n,) int64: contig of each row.
+        ids: (n,) int64: contig of each interval.
         starts: (n,) int64: 0-based.
         stops: (n,) int64: half-open.
-        minus: (n,) bool: rows to reverse and complement.
+        minus: (n,) bool: intervals to reverse and complement.
         recipe: The alphabet's `Recipe`.
-        out: (n, width) uint8; what lies beyond an interval becomes `PAD`.
-        refused: (n,) int64: where the first refused letter of a row lies in its interval (forward), or -1.
+        out: (bytes,) uint8.
+        places: (n,) int64: where in `out` each interval goes.
+        rooms: (n,) int64: how many bytes it has there; what is left becomes `PAD`.
+        refused: (n,) int64: where the first refused letter lies in its interval (forward), or -1.
     """
-    scratch = np.empty(out.shape[1] + 2 * BLOCK, np.uint8)
+    scratch, tail = _scratch(first, last, starts, stops), np.empty(2 * BLOCK, np.uint8)
+    at, column = _announce(data, records, ids[first], starts[first], stops[first]) if first < last else (0, 0)
     for i in range(first, last):
+        next_at, next_column = at, column
         if i + 1 < last:
-            _announce(data, records[:, ids[i + 1]], starts[i + 1], stops[i + 1])
-        count = stops[i] - starts[i]
-        _copy_lines(data, records[:, ids[i]], starts[i], count, scratch)
-        row = out[i]
-        refused[i] = _encode(scratch, count, row, minus[i], recipe)
-        row[count:] = PAD
+            next_at, next_column = _announce(data, records, ids[i + 1], starts[i + 1], stops[i + 1])
+        bases, width, count = records[1, ids[i]], records[2, ids[i]], stops[i] - starts[i]
+        if column + count <= bases:
+            found = _encode(data, at, count, out, places[i], minus[i], recipe, tail)
+        else:
+            _copy_lines(data, at, column, bases, width, count, scratch)
+            found = _encode(scratch, 0, count, out, places[i], minus[i], recipe, tail)
+        refused[i] = found
+        for k in range(places[i] + count, places[i] + rooms[i]):
+            out[k] = PAD
+        at, column = next_at, next_column
 
 
 @njit(nogil=True, cache=True)
-def _announce(data, record, start, stop):
-    """Ask for the cache lines of the next interval while this one is worked on."""
-    at = record[0] + start // record[1] * record[2] + start % record[1]
-    ahead = min((stop - start) // record[1] * record[2] + record[1], 2048)
+def fetch_qualities(
+    first, last, data, records, ids, starts, stops, minus, recipe, out, places, rooms, refused
+):
+    """As `fetch`, for the qualities of FASTQ: each byte less 33, of which none is refused."""
+    scratch = _scratch(first, last, starts, stops)
+    for i in range(first, last):
+        offset, bases, width = records[0, ids[i]], records[1, ids[i]], records[2, ids[i]]
+        count, line = stops[i] - starts[i], starts[i] // bases
+        column = starts[i] - line * bases
+        at = offset + line * width + column
+        _copy_lines(data, at, column, bases, width, count, scratch)
+        for k in range(count):
+            out[places[i] + k] = scratch[count - 1 - k if minus[i] else k] - np.uint8(33)
+        for k in range(places[i] + count, places[i] + rooms[i]):
+            out[k] = PAD
+        refused[i] = -1
+
+
+@njit(nogil=True, cache=True)
+def _scratch(first, last, starts, stops):
+    """Room for the letters of the longest interval, and for what is copied too far."""
+    longest = 0
+    for i in range(first, last):
+        longest = max(longest, stops[i] - starts[i])
+    return np.empty(longest + 2 * BLOCK, np.uint8)
+
+
+@njit(nogil=True, cache=True)
+def _announce(data, records, record, start, stop):
+    """Ask for the cache lines of an interval: the byte of its first letter, and its column in the line."""
+    bases, width = records[1, record], records[2, record]
+    line = start // bases
+    column = start - line * bases
+    at = records[0, record] + line * width + column
+    ahead = min(stop - start + (width - bases) * 32, 2048)
     for k in range(at, min(at + ahead, data.shape[0]), 64):
         b.prefetch(data, k)
+    return at, column
 
 
 @njit(nogil=True, cache=True)
-def _copy_lines(data, record, start, count, scratch):
-    """The letters of an interval without line endings; up to a block beyond `count` is garbage."""
-    bases = record[1]
-    ending = record[2] - bases
-    column = start % bases
-    at = record[0] + start // bases * record[2] + column
+def _copy_lines(data, at, column, bases, width, count, scratch):
+    """The letters from byte `at` on, without line endings; up to a block beyond `count` is garbage."""
     done = 0
     while done < count:
         m = min(bases - column, count - done)
@@ -96,44 +141,95 @@ def _copy_lines(data, record, start, count, scratch):
             for k in range(m):
                 scratch[done + k] = data[at + k]
         done += m
-        at += m + ending
+        at += m + width - bases
         column = 0
 
 
 @njit(nogil=True, cache=True)
-def _encode(scratch, count, row, minus, recipe):
-    """Encode any row; returns where the first refused letter is, or -1."""
+def _encode(text, at, count, out, place, minus, recipe, tail):
+    """Encode `count` letters from `at` on; returns where the first refused one is, or -1.
+
+    The last block overlaps the one before it, so that nothing beyond the letters is read or written.
+    """
     strand = 1 if minus else 0
-    refused = b.splat(np.uint8(0))
-    for k in range(count, (count + BLOCK - 1) // BLOCK * BLOCK):
-        scratch[k] = recipe.letters[0]
-    for k in range(0, count, BLOCK):
-        letters = b.load(scratch, k)
-        if recipe.fold:
-            letters = b.capitals(letters)
-        tokens = b.splat(recipe.default[strand])
-        for j in range(recipe.letters.shape[0]):
-            tokens = b.replace(tokens, letters, recipe.letters[j], recipe.tokens[strand, j])
-        refused = b.either(refused, b.equal(tokens, np.uint8(ILLEGAL)))
-        _put(scratch, row, k, count, tokens, minus)
+    if count < BLOCK:
+        refused = _encode_short(text, at, count, out, place, strand, recipe, tail)
+    elif recipe.four:
+        refused = _encode_four(text, at, count, out, place, strand, recipe)
+    else:
+        refused = b.splat(np.uint8(0))
+        k = 0
+        while True:
+            tokens = _tokens(b.load(text, at + k), strand, recipe)
+            refused = b.either(refused, b.equal(tokens, np.uint8(ILLEGAL)))
+            _put(out, place, count, k, tokens, strand)
+            if k + BLOCK == count:
+                break
+            k = min(k + BLOCK, count - BLOCK)
     if b.any_set(refused):
         for k in range(count):
-            if row[count - 1 - k if minus else k] == ILLEGAL:
+            if out[place + (count - 1 - k if minus else k)] == ILLEGAL:
                 return k
     return -1
 
 
 @njit(nogil=True, cache=True)
-def _put(scratch, row, k, count, tokens, minus):
-    """Write the tokens of letters `k` to `k + 64`, as far as there are, in the row's direction."""
-    if minus:
-        tokens = b.backwards(tokens)
-    if k + BLOCK <= count:
-        b.store(row, count - k - BLOCK if minus else k, tokens)
-        return
-    b.store(scratch, k, tokens)  # its letters are read already
-    m = count - k
-    shift = BLOCK - m if minus else 0
-    to = 0 if minus else k
-    for j in range(m):
-        row[to + j] = scratch[k + shift + j]
+def _encode_four(text, at, count, out, place, strand, recipe):
+    """The same for four plain letters, whose comparisons stay in registers; the others are rare."""
+    letters, tokens = recipe.letters, recipe.tokens[strand]
+    a, c, g, t = b.splat(letters[0]), b.splat(letters[1]), b.splat(letters[2]), b.splat(letters[3])
+    to_a, to_c, to_g, to_t = b.splat(tokens[0]), b.splat(tokens[1]), b.splat(tokens[2]), b.splat(tokens[3])
+    mask = b.splat(np.uint8(0xDF if recipe.fold else 0xFF))  # a..z differ from A..Z by the bit 0x20
+    default = b.splat(recipe.default[strand])
+    refused = b.splat(np.uint8(0))
+    k = 0
+    while True:
+        raw = b.load(text, at + k)
+        block = b.masked(raw, mask)
+        found = b.pick(b.pick(default, block, a, to_a), block, c, to_c)
+        found = b.pick(b.pick(found, block, g, to_g), block, t, to_t)
+        if b.where(found, recipe.default[strand]):
+            found = _tokens(raw, strand, recipe)
+            refused = b.either(refused, b.equal(found, np.uint8(ILLEGAL)))
+        _put(out, place, count, k, found, strand)
+        if k + BLOCK == count:
+            return refused
+        k = min(k + BLOCK, count - BLOCK)
+
+
+@njit(nogil=True, cache=True)
+def _put(out, place, count, k, tokens, strand):
+    """Write the tokens of letters `k` to `k + 64` in the direction of the strand."""
+    if strand:
+        b.store(out, place + count - BLOCK - k, b.backwards(tokens))
+    else:
+        b.store(out, place + k, tokens)
+
+
+@njit(nogil=True, cache=True)
+def _encode_short(text, at, count, out, place, strand, recipe, tail):
+    """The same for less than a block, by way of `tail`; returns 255 for each refused letter."""
+    for k in range(count):
+        tail[k] = text[at + k]
+    for k in range(count, BLOCK):
+        tail[k] = recipe.letters[0]
+    tokens = _tokens(b.load(tail, 0), strand, recipe)
+    b.store(tail, BLOCK, b.backwards(tokens) if strand else tokens)
+    shift = BLOCK + (BLOCK - count if strand else 0)
+    for k in range(count):
+        out[place + k] = tail[shift + k]
+    return b.equal(tokens, np.uint8(ILLEGAL))
+
+
+@njit(nogil=True, cache=True)
+def _tokens(letters, strand, recipe):
+    if recipe.fold:
+        letters = b.capitals(letters)
+    default = recipe.default[strand]
+    tokens = b.splat(default)
+    for j in range(recipe.plain):
+        tokens = b.replace(tokens, letters, recipe.letters[j], recipe.tokens[strand, j])
+    if b.where(tokens, default):
+        for j in range(recipe.plain, recipe.letters.shape[0]):
+            tokens = b.replace(tokens, letters, recipe.letters[j], recipe.tokens[strand, j])
+    return tokens

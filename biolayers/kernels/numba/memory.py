@@ -17,6 +17,7 @@ from torch import Tensor
 _LARGE = 1 << 20  # bytes; what is smaller PyTorch's allocator reuses by itself
 _KEEP = 256 << 20  # bytes that idle buffers may take together
 
+_BYTE = torch.empty(0, dtype=torch.uint8)
 _idle: list[mmap.mmap] = []  # least recently used first; each step below is atomic under the interpreter lock
 
 
@@ -29,6 +30,11 @@ def fresh(like: Tensor, *shape: int) -> Tensor:
     lease = np.frombuffer(buffer, np.uint8, size)  # dies with the tensor's storage
     weakref.finalize(lease, _give_back, buffer).atexit = False
     return torch.from_numpy(lease).view(like.dtype).view(shape)
+
+
+def fresh_bytes(*shape: int) -> Tensor:
+    """The same for `uint8`."""
+    return fresh(_BYTE, *shape)
 
 
 def _take(size: int) -> mmap.mmap:

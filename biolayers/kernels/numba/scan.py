@@ -1,243 +1,175 @@
-"""Find the records of a FASTA file: a full scan, and the walk that checks a stored index against the file.
+"""Find the records of FASTA text: their headers, and the runs of equal lines that their letters stand in.
 
-Bytes: 10 newline, 13 carriage return, 32 space, 62 `>`; letters are the printable bytes 33..126.
-Both kernels return one column per fact of a record (see `biolayers.fai.Index`) and where they stopped.
+A *segment* is a run of lines that have as many letters and bytes as its first; the last may be shorter. A
+well-wrapped record is one segment, a ragged one has several. Text may come in pieces that end with a line:
+`state` carries the segment that is still open from one to the next.
 """
 
 import numpy as np
 from numba import njit
 
-# Why a scan stopped; the first fault ends it, and `biolayers.fai` turns it into a message with a line number.
-FINE, NO_HEADER, NO_NAME, CARRIAGE_RETURN, CONTROL_BYTE, STRAY_BYTE, TOO_LONG, AFTER_SHORT = range(8)
+from biolayers.kernels.numba.lines import GREATER, NEWLINE, RETURN, first_stray, is_blank, line_end
 
-COLUMNS = 7  # header, name start, name end, length, offset, line bases, line width
+# Why a scan stopped; the first fault ends it, and `biolayers.reading.faults` gives it words and a line.
+FINE, NO_HEADER, NO_NAME, CARRIAGE_RETURN, CONTROL_BYTE, STRAY_BYTE = range(6)
+
+HEADER = 4  # byte of the `>`, where the name starts and ends, first byte after the line
+SEGMENT = 5  # number of its record, letters, byte of the first letter, letters and bytes of a full line
+
+# What a state holds: the number of the record, whether no line of it was seen yet, and the open segment.
+RECORD, FIRST, OPEN, LETTERS, OFFSET, BASES, WIDTH = range(7)
 
 
-@njit(nogil=True, cache=True)
-def scan(data):
-    """Index every record: (columns (7, n) int64, code, byte where it stopped)."""
-    size = data.shape[0]
-    columns = np.empty((COLUMNS, 16), np.int64)
-    n = 0
-    code, at = _next_header(data, 0)
-    if code == AFTER_SHORT:
-        code = NO_HEADER
-    while code == FINE and at < size:
-        if n == columns.shape[1]:
-            columns = _grown(columns, n)
-        code, at = _read_header(data, at, columns, n)
-        if code == FINE:
-            code, at = _read_sequence(data, at, columns, n)
-        if code == FINE:
-            n += 1
-            code, at = _next_header(data, at)
-    return columns[:, :n].copy(), code, at
+def beginning() -> np.ndarray:
+    """The state at the beginning of a file."""
+    state = np.zeros(7, np.int64)
+    state[RECORD] = -1
+    return state
 
 
 @njit(nogil=True, cache=True)
-def walk(data, stored, names, name_edges):
-    """Step from header to header by a stored index; the columns as `scan` gives them, and whether all agreed.
+def scan(data, start, limit, stop, base, final, state):
+    """Index `data[start:stop]`, whole lines, up to the first header at or after `limit`.
 
-    `stored` (4, n): length, offset, line bases, line width; names one after the other, cut at `name_edges`.
-    Empty records, which samtools leaves out of its index, are found on the way.
+    Args:
+        data: (bytes,) uint8: part of a file.
+        start: Where a line begins.
+        limit: See above.
+        stop: After a newline, or the end of the file.
+        base: The byte of the file that `data[0]` is.
+        final: Whether a record ends at `stop`.
+        state: Changed; numbers of records count on from it.
+
+    Returns:
+        Headers (4, records begun), segments (5, segments ended), a code, and the byte of `data` where it
+        stopped.
     """
-    size = data.shape[0]
-    columns = np.empty((COLUMNS, stored.shape[1] + 16), np.int64)
-    n = 0
-    used = 0
-    code, at = _next_header(data, 0)
-    while code == FINE and at < size:
-        if n == columns.shape[1]:
-            columns = _grown(columns, n)
-        code, at = _read_header(data, at, columns, n)
-        if code != FINE:
-            break
-        columns[3, n] = 0
-        columns[5, n] = 0
-        columns[6, n] = 0
-        if used < stored.shape[1] and stored[1, used] == at:
-            name = names[name_edges[used] : name_edges[used + 1]]
-            if not _same(data[columns[1, n] : columns[2, n]], name) or not _plausible(data, stored[:, used]):
-                return columns[:, :n].copy(), False
-            columns[3, n] = stored[0, used]
-            columns[5, n] = stored[2, used]
-            columns[6, n] = stored[3, used]
-            at = _end(stored[0, used], at, stored[2, used], stored[3, used])
-            used += 1
-        n += 1
-        code, at = _next_header(data, at)
-    return columns[:, :n].copy(), code == FINE and used == stored.shape[1]
+    headers = np.empty((HEADER, 16), np.int64)
+    segments = np.empty((SEGMENT, 16), np.int64)
+    n, m = 0, 0
+    code, at = FINE, start
+    while code == FINE and at < stop:
+        if m + 2 > segments.shape[1]:
+            segments = _grown(segments, m)
+        if data[at] == GREATER:
+            if at >= limit:
+                break
+            if n == headers.shape[1]:
+                headers = _grown(headers, n)
+            m = _end_segment(state, segments, m)
+            code, at = _read_header(data, at, stop, base, headers, n)
+            n += code == FINE
+            state[RECORD] += 1
+            state[FIRST] = 1
+            continue
+        if state[OPEN]:
+            after = _same_lines(data, at, stop, state[BASES], state[WIDTH])
+            state[LETTERS] += (after - at) // state[WIDTH] * state[BASES]
+            if after > at:
+                at = after
+                continue
+        code, at, m = _read_line(data, at, stop, base, state, segments, m)
+    if code == FINE and (final or at < stop):
+        m = _end_segment(state, segments, m)
+    return headers[:, :n].copy(), segments[:, :m].copy(), code, at
 
 
 @njit(nogil=True, cache=True)
-def _grown(columns, n):
-    wider = np.empty((COLUMNS, 2 * n), np.int64)
-    wider[:, :n] = columns
+def _grown(table, n):
+    wider = np.empty((table.shape[0], 2 * table.shape[1]), np.int64)
+    wider[:, :n] = table[:, :n]
     return wider
 
 
 @njit(nogil=True, cache=True)
-def _is_blank(byte):
-    return byte == 32 or (byte >= 9 and byte <= 13)
+def _end_segment(state, segments, m):
+    if state[OPEN] == 0:
+        return m
+    state[OPEN] = 0
+    return _add_segment(state, segments, m)
 
 
 @njit(nogil=True, cache=True)
-def _next_header(data, at):
-    """Past blank lines to the next `>` at the start of a line, or to the end of the file."""
-    size = data.shape[0]
-    while at < size and _is_blank(data[at]):
-        at += 1
-    if at == size or (data[at] == 62 and (at == 0 or data[at - 1] == 10)):
-        return FINE, at
-    return AFTER_SHORT, at
+def _add_segment(state, segments, m):
+    segments[0, m] = state[RECORD]
+    for k in range(4):
+        segments[1 + k, m] = state[LETTERS + k]
+    return m + 1
 
 
 @njit(nogil=True, cache=True)
-def _read_header(data, at, columns, n):
+def _read_header(data, at, stop, base, headers, n):
     """From `>` to the first byte of the next line; the name ends at the first blank, as in samtools."""
-    size = data.shape[0]
-    columns[0, n] = at
-    at += 1
-    while at < size and data[at] != 10 and _is_blank(data[at]):
-        at += 1
-    columns[1, n] = at
-    while at < size and not _is_blank(data[at]):
-        at += 1
-    columns[2, n] = at
-    if columns[1, n] == at:
-        return NO_NAME, columns[0, n]
-    while at < size and data[at] != 10:
-        at += 1
-    for k in range(columns[0, n], at):
+    first = at + 1
+    while first < stop and data[first] != NEWLINE and is_blank(data[first]):
+        first += 1
+    last = stray = first_stray(data, first, stop)
+    while last < stop and not is_blank(data[last]):
+        last = first_stray(data, last + 1, stop)
+    if first == last:
+        return NO_NAME, at
+    end = last if last < stop and data[last] == NEWLINE else line_end(data, last, stop)
+    for k in range(at + 1 if first > at + 1 else stray, end):
         byte = data[k]
-        if byte == 13 and k + 1 != at:
+        if byte == RETURN and (k + 1 != end or end == stop):
             return CARRIAGE_RETURN, k
-        if byte == 127 or (byte < 32 and not _is_blank(byte)):
+        if byte == 127 or (byte < 32 and not is_blank(byte)):
             return CONTROL_BYTE, k
-    if at == size and data[size - 1] == 13:
-        return CARRIAGE_RETURN, size - 1
-    at = min(at + 1, size)
-    columns[4, n] = at
-    return FINE, at
+    headers[0, n], headers[1, n], headers[2, n] = base + at, base + first, base + last
+    headers[3, n] = base + min(end + 1, stop)
+    return FINE, min(end + 1, stop)
 
 
 @njit(nogil=True, cache=True)
-def _read_sequence(data, at, columns, n):
-    """The lines of one record: all alike but the last, which may be shorter."""
-    size = data.shape[0]
-    length = 0
-    bases = 0
-    width = 0
-    while at < size and data[at] != 62 and data[at] != 10:
-        if bases > 0 and at + width <= size and _like_first(data, at, columns[4, n], bases, width):
-            length += bases
-            at += width
-            continue
-        stop = _line_end(data, at)
-        last = stop
-        while last > at and _is_blank(data[last - 1]):
-            last -= 1
-        if not _all_letters(data[at:last]):
-            while data[at] - np.uint8(33) <= 93:
-                at += 1
-            return (CARRIAGE_RETURN if data[at] == 13 else STRAY_BYTE), at
-        first = width == 0
-        if first:
-            bases = last - at
-            width = stop - at + 1
-        elif last - at > bases:
-            return TOO_LONG, at
-        length += last - at
-        whole = last - at == bases and stop - at + 1 == width
-        at = min(stop + 1, size)
-        if not whole or bases == 0:
+def _same_lines(data, at, stop, bases, width):
+    """The byte after as many lines of `bases` letters in `width` bytes as follow each other from `at` on."""
+    while at + width <= stop and data[at] != GREATER and first_stray(data, at, stop) == at + bases:
+        same = data[at + width - 1] == NEWLINE
+        for k in range(at + bases, at + width - 1):
+            same &= is_blank(data[k]) and data[k] != NEWLINE
+        if not same:
             break
-    columns[3, n] = length
-    columns[5, n] = bases
-    columns[6, n] = width
-    return FINE, at
-
-
-@njit(nogil=True, cache=True)
-def _like_first(data, at, first, bases, width):
-    """Whether the line at `at` has as many letters, and the same line ending, as the record's first."""
-    if not _all_letters(data[at : at + bases]):
-        return False
-    same = True
-    for k in range(bases, width):
-        same &= data[at + k] == data[first + k]
-    return same
-
-
-@njit(nogil=True, cache=True)
-def _all_letters(line):
-    """Whether every byte is printable; without an early exit, so that it runs on vectors."""
-    stray = np.uint8(0)
-    for k in range(line.shape[0]):
-        stray |= np.uint8(line[k] - np.uint8(33) > 93)
-    return stray == 0
-
-
-@njit(nogil=True, cache=True)
-def _line_end(data, at):
-    """Where the line's newline is, or the size of the file."""
-    size = data.shape[0]
-    while at + 64 <= size:
-        found = np.uint8(0)
-        block = data[at : at + 64]
-        for k in range(64):
-            found |= np.uint8(block[k] == 10)
-        if found:
-            break
-        at += 64
-    while at < size and data[at] != 10:
-        at += 1
+        at += width
     return at
 
 
 @njit(nogil=True, cache=True)
-def _end(length, offset, bases, width):
-    """The byte after the last letter of a record."""
-    if length == 0:
-        return offset
-    return offset + (length - 1) // bases * width + (length - 1) % bases + 1
+def _read_line(data, at, stop, base, state, segments, m):
+    """Join a line of letters to the open segment, or begin another: (code, next line, segments so far)."""
+    last = first_stray(data, at, stop)
+    end = last
+    if last < stop and data[last] != NEWLINE:
+        end = line_end(data, last, stop)
+        for k in range(last, end):
+            if not is_blank(data[k]):
+                if state[RECORD] < 0:
+                    return NO_HEADER, k if last == at else at, m
+                return (CARRIAGE_RETURN if data[last] == RETURN else STRAY_BYTE), last, m
+    if state[RECORD] < 0 and last > at:
+        return NO_HEADER, at, m
+    letters, width = last - at, end - at + 1
+    if state[OPEN] and 0 < letters <= state[BASES]:
+        state[LETTERS] += letters
+        if letters < state[BASES] or width != state[WIDTH]:
+            m = _end_segment(state, segments, m)
+    else:
+        m = _end_segment(state, segments, m)
+        state[LETTERS], state[OFFSET], state[BASES], state[WIDTH] = letters, base + at, letters, width
+        if letters:
+            state[OPEN] = 1
+        elif state[RECORD] >= 0 and state[FIRST] and width > 1:  # samtools counts such a line
+            m = _add_segment(state, segments, m)
+    state[FIRST] = 0
+    return FINE, min(end + 1, stop), m
 
 
 @njit(nogil=True, cache=True)
-def _plausible(data, row):
-    """Whether the first line, the last line and the end of a stored row are where they should be."""
-    length, offset, bases, width = row[0], row[1], row[2], row[3]
-    if length == 0:
-        return bases == 0 and width >= 0
-    if length < 0 or bases <= 0 or width <= bases:
-        return False
-    if (length - 1) // bases > (data.shape[0] - offset) // width:
-        return False
-    end = _end(length, offset, bases, width)
-    if end > data.shape[0] or _is_blank(data[end - 1]) or (end < data.shape[0] and not _is_blank(data[end])):
-        return False
-    if length <= bases:
-        return True
-    last_line = end - ((length - 1) % bases + 1)
-    return _is_blank(data[offset + bases]) and data[offset + width - 1] == 10 and data[last_line - 1] == 10
-
-
-@njit(nogil=True, cache=True)
-def _same(left, right):
-    same = left.shape[0] == right.shape[0]
-    if same:
-        for k in range(left.shape[0]):
-            same &= left[k] == right[k]
-    return same
-
-
-@njit(nogil=True, cache=True)
-def tally(data, offsets, stops):
-    """How often each byte occurs between `offsets` and `stops`, line endings apart: (256,) int64."""
-    counts = np.zeros(256, np.int64)
-    for i in range(offsets.shape[0]):
-        for k in range(offsets[i], stops[i]):
+def tally(data, starts, stops, counts):
+    """Add to (256,) how often each byte occurs between `starts` and `stops`, line endings apart."""
+    blanks = (9, 10, 11, 12, 13, 32)
+    before = [counts[blank] for blank in blanks]
+    for i in range(starts.shape[0]):
+        for k in range(starts[i], stops[i]):
             counts[data[k]] += 1
-    for blank in (9, 10, 11, 12, 13, 32):
-        counts[blank] = 0
-    return counts
+    for i, blank in enumerate(blanks):
+        counts[blank] = before[i]

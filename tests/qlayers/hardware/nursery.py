@@ -1,9 +1,9 @@
-"""Runs a small training again and again in processes of its own, each killed at a moment that is asked for.
+"""Runs small trainings again and again in processes of their own, each killed at a moment that is asked for.
 
-Reads JSON lines {"folder", "kill_at", "seconds", "jobs"} and answers each with a JSON line {"signal",
-"moments", "weights"}. A fork of this process, which has PennyLane loaded, takes milliseconds where a new
-interpreter takes seconds. A moment is each statement that the journal gives to SQLite and each stage of a
-submission; at the `kill_at`-th the process kills itself with SIGKILL. `seconds` has it killed from outside.
+Reads JSON lines {"training", "folder", "kill_at", "seconds", "jobs"} and answers each with a JSON line
+{"signal", "moments", "weights"}. A fork of this process, which has PennyLane loaded, takes milliseconds where
+a new interpreter takes seconds. A moment is each statement that the journal gives to SQLite and each stage of
+a submission; at the `kill_at`-th the process kills itself with SIGKILL. `seconds` has it killed from outside.
 """
 
 import itertools
@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pennylane as qml
+import torch
 from faulty import Faulty
 
+from qlayers import Circuit, QuantumLayer
 from qlayers.hardware import Budget, Retries, Runner
 
 STEPS, SHOTS = 4, 20
-CIRCUITS = STEPS * 11  # 10 in each step, and one that is asked for twice; no budget for another
 FAULTS = ("", "time-out after", "", "time-out before", "", "refused", "", "time-out after")
 QUICK = Retries(first_wait=0.0, jitter=0.001, tries=6)
 
@@ -44,6 +45,27 @@ def train(runner: Runner) -> np.ndarray:
     return weights
 
 
+def train_layer(runner: Runner) -> np.ndarray:
+    """Adam on a layer between two others, which torch differentiates."""
+    torch.manual_seed(0)
+    circuit = Circuit.parse("weights w(2)\nRX(x0) 0\nRY(w[0]) 0\nCNOT 0 1\nRX(w[1]*x0) 1\nexpval Z(1)")
+    layer = QuantumLayer(circuit, runner=runner)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 1), layer, torch.nn.Linear(1, 1)).double()
+    optimizer, x = torch.optim.Adam(model.parameters(), lr=0.3), torch.rand(2, 3, dtype=torch.float64)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        (model(x) - 0.7).square().mean().backward()
+        optimizer.step()
+    return torch.nn.utils.parameters_to_vector(model.parameters()).detach().numpy()
+
+
+# name: the training, and how many circuits it needs; there is no budget for another
+TRAININGS = {
+    "tapes": (train, STEPS * 11),  # 10 in each step, and one that is asked for twice
+    "layer": (train_layer, STEPS * 2 * (1 + 3 * 2)),  # for each sample itself, and each of 3 angles twice
+}
+
+
 def child(request: dict) -> None:
     folder, counter, lock = Path(request["folder"]), itertools.count(1), threading.Lock()
     reached = 0
@@ -55,16 +77,17 @@ def child(request: dict) -> None:
             if reached == request.get("kill_at"):
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    run_training, circuits = TRAININGS[request["training"]]
     device = Faulty(folder / "record", faults=FAULTS, seed=5, moment=moment)
     options = {
         "shots": SHOTS,
         "journal": folder / "run.db",
         "retries": QUICK,
-        "budget": Budget(circuits=CIRCUITS),
+        "budget": Budget(circuits=circuits),
     }
     with Runner(device, circuits_per_job=4, jobs=request.get("jobs", 1), **options) as runner:
         runner.journal._connection.set_trace_callback(moment)
-        weights = train(runner)
+        weights = run_training(runner)
         runner.journal._connection.set_trace_callback(None)
     answer = {"weights": weights.tobytes().hex(), "moments": reached}
     (folder / "answer").write_text(json.dumps(answer))
@@ -91,5 +114,7 @@ def run(request: dict) -> dict:
 
 
 if __name__ == "__main__":
+    for run_training, _ in TRAININGS.values():  # so that all that they import is there before any fork
+        run_training(Runner(qml.device("default.qubit"), shots=SHOTS))
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)

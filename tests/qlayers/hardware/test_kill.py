@@ -1,4 +1,7 @@
-"""A training that is killed at any moment goes on to the same weights, and nothing is executed twice."""
+"""A training that is killed at any moment goes on to the same weights, and nothing is executed twice.
+
+Once with circuits that are given to the runner, and once with a layer in a model, by a torch optimizer.
+"""
 
 import json
 import os
@@ -16,10 +19,12 @@ from faulty import Service
 HERE = Path(__file__).parent
 MOMENTS = 20
 KILLED = {"signal": signal.SIGKILL}
+CIRCUITS = {"tapes": 44, "layer": 56}
 
 
 class Nursery:
-    def __init__(self):
+    def __init__(self, training: str):
+        self.training = training
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "nursery.py")],
@@ -30,7 +35,9 @@ class Nursery:
         )
 
     def run(self, folder: Path, **request) -> dict:
-        self.process.stdin.write(json.dumps({"folder": str(folder), **request}) + "\n")
+        self.process.stdin.write(
+            json.dumps({"training": self.training, "folder": str(folder), **request}) + "\n"
+        )
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
@@ -40,9 +47,9 @@ class Nursery:
         self.process.stdout.close()
 
 
-@pytest.fixture(scope="module")
-def nursery():
-    nursery = Nursery()
+@pytest.fixture(scope="module", params=CIRCUITS)
+def nursery(request):
+    nursery = Nursery(request.param)
     yield nursery
     nursery.close()
 
@@ -52,7 +59,7 @@ def uninterrupted(nursery, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("uninterrupted")
     answer = nursery.run(folder)
     executions = sorted(Service(folder / "record").executions())
-    assert len(executions) == 44
+    assert len(executions) == CIRCUITS[nursery.training]
     return {**answer, "executions": executions}
 
 
@@ -65,8 +72,9 @@ def check(folder: Path, answer: dict, uninterrupted: dict) -> None:
     spent = journal.execute("SELECT circuits, shots FROM spent").fetchone()
     states = {state for (state,) in journal.execute("SELECT DISTINCT state FROM jobs")}
     journal.close()
-    assert results == (44, 44)
-    assert spent == (44, 44 * 20)
+    count = len(uninterrupted["executions"])
+    assert results == (count, count)
+    assert spent == (count, count * 20)
     assert states <= {"done", "withdrawn"}
 
 
@@ -101,5 +109,5 @@ def test_a_new_journal_executes_again(nursery, uninterrupted, tmp_path) -> None:
     for file in tmp_path.glob("run.db*"):
         file.unlink()
     nursery.run(tmp_path)
-    assert len(Service(tmp_path / "record").executions()) == 88
+    assert len(Service(tmp_path / "record").executions()) == 2 * CIRCUITS[nursery.training]
     shutil.rmtree(tmp_path)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,8 +19,11 @@ import pytest
 from faulty import Faulty, Plain
 
 from qlayers.hardware import (
+    NOT_RECEIVED,
+    TRANSIENT,
     Budget,
     BudgetExceeded,
+    ErrorKinds,
     ExecutionFailed,
     HardwareError,
     InDoubt,
@@ -458,6 +462,72 @@ def test_results_are_in_the_journal_before_they_are_used(record: Path, tmp_path:
         reader.close()
 
 
+# Kinds of errors
+
+
+class ClientError(Exception):
+    """As boto makes them."""
+
+    def __init__(self, status: int, code: str):
+        super().__init__(code)
+        self.response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+class RequestsApiError(Exception):
+    """As IBM's service makes them."""
+
+    def __init__(self, status: int):
+        super().__init__(f"server error {status}")
+        self.status_code = status
+
+
+def caused(error: Exception) -> Exception:
+    try:
+        raise RuntimeError("the plugin's") from error
+    except RuntimeError as found:
+        return found
+
+
+@pytest.mark.parametrize(
+    ("error", "transient", "not_received"),
+    [
+        (ClientError(429, "ThrottlingException"), True, True),
+        (ClientError(400, "ThrottlingException"), True, True),
+        (ClientError(500, "InternalServiceException"), True, False),
+        (ClientError(400, "ValidationException"), False, False),
+        (ClientError(402, "ServiceQuotaExceededException"), False, False),
+        (RequestsApiError(503), True, False),
+        (RequestsApiError(401), False, False),
+        (caused(RequestsApiError(429)), True, True),
+        (caused(ConnectionRefusedError()), True, True),
+        (TimeoutError(), True, False),
+        (ValueError("unknown gate"), False, False),
+    ],
+    ids=str,
+)
+def test_kinds_of_errors(error: Exception, transient: bool, not_received: bool) -> None:
+    assert (TRANSIENT(error), NOT_RECEIVED(error)) == (transient, not_received)
+
+
+def test_own_kinds_of_errors(record: Path) -> None:
+    class Offline(qml.devices.DefaultQubit):
+        tries = 0
+
+        def execute(self, *args, **options):
+            self.tries += 1
+            if self.tries < 3:
+                raise ClientError(424, "DeviceOfflineException")
+            return super().execute(*args, **options)
+
+    with pytest.raises(ExecutionFailed, match="after 1 try ClientError"):
+        Runner(Offline(), retries=QUICK).run([tape()])
+    patient = TRANSIENT | ErrorKinds(codes={"DeviceOfflineException"})
+    device = Offline()
+    with Runner(device, retries=replace(QUICK, transient=patient)) as runner:
+        np.testing.assert_allclose(runner.run([tape()]), np.cos(0.3))
+    assert device.tries == 3
+
+
 # Arguments, and what is shown
 
 
@@ -493,7 +563,7 @@ def test_the_bar_is_shown_on_request(record: Path, capsys: pytest.CaptureFixture
     for progress in (False, True):
         with Runner(Faulty(record), progress=progress) as runner:
             runner.run(tapes(2))
-        assert bool(capsys.readouterr().out.strip()) is progress
+        assert bool(capsys.readouterr().err.strip()) is progress
 
 
 def test_the_estimate_prints_as_a_table(record: Path) -> None:
