@@ -1,7 +1,7 @@
 """The noun: a quantum circuit with symbolic angles and the measurements it returns, as plain data."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from operator import index
@@ -10,14 +10,15 @@ from typing import NamedTuple
 from qlayers.blocks import BLOCKS, check_block
 from qlayers.expressions import Row, compact
 from qlayers.gates import gate
-from qlayers.measure import Block, Measurement, Term, check_measurement
+from qlayers.measure import COUNTED, Block, Measurement, Term, check_measurement
+from qlayers.noise.channels import check_channel, is_channel
 from shared.errors import UserError
 
 __all__ = ["Block", "Circuit", "Measurement", "Operation", "Term", "assembled", "shapes_of"]
 
 
 class Operation(NamedTuple):
-    """A gate of `qlayers.gates` or `qlayers.blocks` on wires.
+    """A gate of `qlayers.gates`, block of `qlayers.blocks` or channel of `qlayers.noise.channels` on wires.
 
     Its parameters are numbers of the circuit's `nodes`; a block may have constants, its `entries`, instead.
     """
@@ -151,6 +152,11 @@ class Circuit:
         if operation.gate in BLOCKS:
             check_block(operation.gate, operation.wires, len(operation.parameters), operation.entries)
             return
+        if is_channel(operation.gate):
+            rows = [self.nodes[parameter] for parameter in operation.parameters]
+            constants = [row[1] if row[0] == "constant" else None for row in rows]
+            check_channel(operation.gate, operation.wires, constants, operation.entries)
+            return
         found = gate(operation.gate, len(operation.wires))
         if found is None:
             raise UserError(
@@ -201,6 +207,22 @@ class Circuit:
         return shapes[0] if self.single else (sum(map(prod, shapes)),)
 
     @property
+    def noisy(self) -> bool:
+        """Whether it has noise channels, so that its states are mixed."""
+        return any(is_channel(operation.gate) for operation in self.operations)
+
+    @property
+    def counted(self) -> bool:
+        """Whether it returns how often outcomes were seen, which makes no tensor."""
+        return any(measurement.kind in COUNTED for measurement in self.measurements)
+
+    @property
+    def exact(self) -> "Circuit":
+        """The circuit with what single shots are drawn from in place of them, see `Measurement.exact`."""
+        measurements = tuple(measurement.exact for measurement in self.measurements)
+        return self if measurements == self.measurements else replace(self, measurements=measurements)
+
+    @property
     def features_used(self) -> int:
         """How many features a sample must have: one more than the highest that an angle depends on."""
         return 1 + max((row[1] for row in self.nodes if row[0] == "input"), default=-1)
@@ -215,7 +237,7 @@ class Circuit:
         """The circuit as Pauli rotations and measured words, simplified; see `qlayers.plan.Plan`."""
         from qlayers.plan import plan_of
 
-        return plan_of(self, simplify=simplify)
+        return plan_of(self.exact, simplify=simplify)
 
 
 def assembled(

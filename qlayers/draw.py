@@ -2,14 +2,20 @@
 
 import re
 
-from qlayers.blocks import BLOCKS
 from qlayers.circuit import Circuit, Operation
 from qlayers.gates import labels
 from qlayers.measure import Measurement, Term
 from qlayers.measure_text import label_text, measurement_text, sum_text
+from qlayers.noise.channels import KRAUS, word_of
 from qlayers.text import Names, coefficient_text
 
-BLOCK_LABELS = {"StatePrep": "|ψ>", "QubitUnitary": "U", "DiagonalQubitUnitary": "D", "Projector": "|b><b|"}
+BLOCK_LABELS = {
+    "StatePrep": "|ψ>",
+    "QubitUnitary": "U",
+    "DiagonalQubitUnitary": "D",
+    "Projector": "|b><b|",
+    KRAUS: "K",
+}
 LONGEST = 20  # letters of an angle in a drawing before it gets a name
 
 
@@ -68,8 +74,11 @@ def _padded(cells: list[str]) -> list[str]:
 
 
 def _labels(operation: Operation, names: Names, legend: dict[str, str]) -> list[str]:
-    found = list(labels(operation.gate, len(operation.wires)))
-    if operation.gate in BLOCKS:
+    word = word_of(operation.gate)
+    found = (
+        list(labels(operation.gate, len(operation.wires))) if word is None else [*map("Error{}".format, word)]
+    )
+    if operation.gate in BLOCK_LABELS:
         return [BLOCK_LABELS[operation.gate]] * len(operation.wires)
     if operation.parameters:
         angles = ",".join(_angle(names.texts[p], legend) for p in operation.parameters)
@@ -96,7 +105,7 @@ def _ends(circuit: Circuit, names: Names) -> tuple[list[str], list[str]]:
             ends[wire].append(f"<{letter}>")
         else:
             simple = False
-            for wire in () if kind in ("expval", "var") else wires or circuit.wires:
+            for wire in () if kind in ("expval", "var") or terms else wires or circuit.wires:
                 ends[wire].append(kind)
     rest = [] if simple else [_result(measurement, names) for measurement in circuit.measurements]
     return [" ".join(dict.fromkeys(found)) for found in ends.values()], rest

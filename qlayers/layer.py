@@ -1,11 +1,8 @@
 """The layer: a quantum circuit as a `torch.nn.Module`."""
 
 import contextlib
-import copy
 import html
 import math
-import os
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,33 +13,35 @@ from qlayers import saved
 from qlayers.circuit import Circuit, shapes_of
 from qlayers.initial import Init, initial
 from qlayers.inputs import Features, features_of, joined, names_of, total
+from qlayers.measure import check_exact
+from qlayers.measured_layer import COMPUTED_AS, MeasuredLayer, cast
 from qlayers.program import Captured
-from qlayers.qnode_view import QNodeView
+from qlayers.settings import Settings
 from shared.errors import UserError
 
 if TYPE_CHECKING:
     from qlayers.retrace import Retraced
+    from qlayers.sampling.methods import Spsa
 
-COMPUTED_AS = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
-
-class QuantumLayer(QNodeView):
+class QuantumLayer(MeasuredLayer):
     """Measurements of a parametrised quantum circuit, with the semantics of `pennylane.qnn.TorchLayer`.
 
     The circuit is captured once for each number of input features and runs as one op on the whole batch,
-    exact and differentiable to any order with respect to inputs and weights. The layer has its own
-    simulator: of a QNode's device only the wires matter, and diff_method plays no part. A quantum function
-    whose circuit depends on values, say `if inputs[0] > 0`, is called anew at each forward; `repr(layer)`
-    says so. `qml.draw` and `qml.draw_mpl` work on a layer (`qml.specs` asks for a `TorchLayer`), and
-    attributes that it lacks are its QNode's.
+    exact and differentiable to any order with respect to inputs and weights; or, with `shots`, it is measured
+    so often, and differentiated by evaluations alone. The layer has its own simulator: of a QNode's device
+    only the wires and shots matter, of its diff_method "parameter-shift" and "spsa" together with shots. A
+    quantum function whose circuit depends on values, say `if inputs[0] > 0`, is called anew at each forward;
+    `repr(layer)` says so. `qml.draw` and `qml.draw_mpl` work on a layer (`qml.specs` asks for a
+    `TorchLayer`), and attributes that it lacks are its QNode's.
 
     What a function takes from its surroundings (Python numbers, flags, tensors that do not require grad) is
     read when it is captured. `torch.float16` and `bfloat16` inputs are computed in float32.
 
     Args:
         circuit: a PennyLane QNode or quantum function with an argument `inputs` and one per weight, returning
-            a measurement (expval, var, probs, state, density_matrix, purity, vn_entropy, mutual_info) or a
-            list of them; or a `Circuit`.
+            a measurement (expval, var, probs, state, density_matrix, purity, vn_entropy, mutual_info; with
+            shots expval, var, probs, sample, counts) or a list of them; or a `Circuit`.
         weight_shapes: weight name -> shape, an int n standing for (n,) and 1 for (). The names are the
             Parameters' and the keys of the state_dict. May be left out for a `Circuit`, which knows its
             weights.
@@ -53,12 +52,23 @@ class QuantumLayer(QNodeView):
             from their names.
         input_arg: the name of the data argument, or a sequence of several. Their tensors are then passed by
             name, in a dict or in order.
+        shots: how often the circuit of each sample is measured; default: those of the QNode, or exact
+            results. Measurements in one basis share their shots (see `qlayers.sampling`).
+        diff_method: "best" (exact derivatives; parameter shifts with shots), "adjoint", "parameter-shift",
+            "spsa", or a `qlayers.sampling.Spsa` with options. Shifts and "spsa" give first derivatives only.
+        generator: where the shots' randomness comes from; default: torch's default generator, so that
+            `torch.manual_seed` fixes them. Copies, pickles and files leave it out.
+        device: a PennyLane device to run on, or its name; default: the layer's own simulator.
+        runner: what submits circuits to a device, see `qlayers.hardware`.
+        noise_model: a `qml.NoiseModel` that the circuit gets.
+        trajectories: how many random pure states stand for a noisy one; default: exact noise.
 
     Shape:
         inputs (..., features), floating; several have leading dimensions that broadcast together. One bare
         measurement is returned as it is, (..., *shape): (...) for an expectation value, (..., 2^k) for
         probabilities; a list of them flattened and side by side, (..., outputs). The outputs have the inputs'
-        dtype, or its complex one if a measurement is complex.
+        dtype, or its complex one if a measurement is complex. Samples have the shape (..., shots, wires), or
+        (..., shots) for an observable's values; counts are no tensor but dicts, in lists nested like (...).
 
     Raises:
         UserError: the arguments do not fit, or the circuit cannot be run; the message names the gate, weight
@@ -97,13 +107,26 @@ class QuantumLayer(QNodeView):
         *,
         features: int | Mapping[str, int] | None = None,
         input_arg: str | Sequence[str] = "inputs",
+        shots: int | None = None,
+        diff_method: "str | Spsa" = "best",
+        generator: torch.Generator | None = None,
+        device: Any = None,
+        runner: Any = None,
+        noise_model: Any = None,
+        trajectories: int | None = None,
     ):
         nn.Module.__init__(self)  # and not of whatever else a subclass derives from
+        self._settings = Settings(shots, diff_method, generator, device, runner, trajectories)
+        if noise_model is not None:
+            from qlayers.noise import with_noise
+
+            circuit = with_noise(circuit, noise_model)
         self._shapes = _shapes(circuit, weight_shapes)
         self._init_method = init_method
         self._inputs = names_of(input_arg)
         self._function, self._circuit = None, None
         self._programs: dict[Features, Captured | Retraced] = {}  # by number of features
+        self._backend = self._settings.backend()
         wanted = None if features is None else features_of(self._inputs, features)
         if isinstance(circuit, Circuit):
             self._hold(circuit, wanted)
@@ -137,6 +160,8 @@ class QuantumLayer(QNodeView):
         self._function = QuantumFunction(function, self._shapes, input_arg=self._inputs)
         self._name = self._function.name
         self._programs.clear()
+        if self._function.qnode is not None:
+            self._run_with(self._settings.of_qnode(self._function.qnode))
         if features is not None:
             self._program(features)
             return
@@ -186,11 +211,23 @@ class QuantumLayer(QNodeView):
 
     def forward(
         self, inputs: Tensor | Mapping[str, Tensor] | None = None, *more: Tensor, **named: Tensor
-    ) -> Tensor:
+    ) -> Tensor | list | dict:
         """The measurements of inputs (..., features), see the class for their shape.
 
         Several inputs are passed by name, in order, or as one mapping.
         """
+        program, flat, weights, shape, dtype = self._taken(inputs, more, named)
+        if self._backend is not None:
+            return self._by_backend(program, flat, weights, shape, dtype)
+        out = program.run(flat, weights)  # (b, outputs)
+        if out.dtype is not dtype:
+            out = cast(out, dtype)
+        if program.single:
+            out = out.squeeze(-1)
+        return out if len(shape) == 2 else out.reshape(shape[:-1] + out.shape[1:])
+
+    def _taken(self, inputs: Any, more: tuple, named: dict) -> tuple:
+        """Program, inputs (b, features) and weights, of one dtype; and the inputs' own shape and dtype."""
         features = None
         if named or more or not isinstance(inputs, Tensor):
             inputs, features = joined(self._inputs, inputs, more, named)
@@ -210,12 +247,7 @@ class QuantumLayer(QNodeView):
         weights = [held[name] if name in held else getattr(self, name) for name in program.names]
         if dtype in COMPUTED_AS or any([weight.dtype is not dtype for weight in weights]):  # noqa: C419
             flat, weights = _promoted(flat, weights)
-        out = program.run(flat, weights)  # (b, outputs)
-        if out.dtype is not dtype:
-            out = _cast(out, dtype)
-        if program.single:
-            out = out.squeeze(-1)
-        return out if len(shape) == 2 else out.reshape(shape[:-1] + out.shape[1:])
+        return program, flat, weights, shape, dtype
 
     def _program(self, features: Features) -> "Captured | Retraced":
         """What runs inputs with so many features, made at first use."""
@@ -240,7 +272,7 @@ class QuantumLayer(QNodeView):
 
     def _make(self, features: Features) -> "Captured | Retraced":
         if self._circuit is not None:
-            return Captured.of(self._circuit, total(features))
+            return self._captured(self._circuit, total(features))
         if self._function is None:
             raise UserError(
                 "The layer is without its Python function and has circuits for "
@@ -253,7 +285,7 @@ class QuantumLayer(QNodeView):
 
         function, number = self._function.of(features), total(features)
         try:
-            return Captured.of(capture(function, number), number)
+            return self._captured(capture(function, number), number)
         except UserError:
             raise
         except (
@@ -270,115 +302,30 @@ class QuantumLayer(QNodeView):
                 f"their last dimension): {error}"
             ) from error
 
+    def _captured(self, circuit: Circuit, features: int) -> Captured:
+        if self._backend is None:
+            check_exact(circuit.measurements)
+        trajectories = self._settings.trajectories
+        if trajectories is None:
+            return Captured.of(circuit, features)
+        return Captured.of(circuit, features, trajectories=trajectories)
+
     def extra_repr(self) -> str:
         """The circuit in numbers, and whether it is called anew at each forward."""
         found = next(reversed(self._programs.values()), None)
         head = self._name + (f"({', '.join(self._inputs)})" if len(self._inputs) > 1 else "")
+        tail = "" if self._backend is None else f"; {self._backend.describe()}"
         if isinstance(found, Captured):
-            return f"{head}: {repr(found.circuit)[len('Circuit(') : -1]}"
+            return f"{head}: {repr(found.circuit)[len('Circuit(') : -1]}{tail}"
         if found is None:
-            return f"{head}: captured at the first call"
-        return f"{head}: called anew at each forward, since {found.reason}"
+            return f"{head}: captured at the first call{tail}"
+        return f"{head}: called anew at each forward, since {found.reason}{tail}"
 
     def _repr_html_(self) -> str:
         """The layer in a notebook: its line of numbers, and its circuit drawn."""
         drawn = saved.description_of(self) is not None
         text = f"{self!r}\n\n{self.draw()}" if drawn else repr(self)
         return f"<pre style='line-height: 1.2; overflow-x: auto'>{html.escape(text)}</pre>"
-
-    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
-        """The weights; and in the metadata beside them what is needed to build the layer anew."""
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        description = saved.description_of(self)
-        metadata = getattr(destination, "_metadata", {}).get(prefix[:-1])
-        if description is not None and metadata is not None:
-            metadata[saved.KEY] = description.to_plain()
-
-    def save(self, path: str | os.PathLike) -> None:
-        r"""Write weights and circuits to a file that `load` builds the layer from, without its function.
-
-        The file is the layer's state_dict, so that other layers can load it as well.
-
-        Raises:
-            UserError: nothing is captured yet, the circuit depends on values, or weights are parametrized.
-
-        Example:
-            >>> from pathlib import Path
-            >>> from tempfile import TemporaryDirectory
-            >>> layer = QuantumLayer(Circuit.parse("weights w()\nRX(w*x0) 0\nexpval Z(0)"))
-            >>> with TemporaryDirectory() as folder:
-            ...     layer.save(Path(folder, "layer.pt"))
-            ...     QuantumLayer.load(Path(folder, "layer.pt"))
-            QuantumLayer(circuit: 1 wire, 1 gate, 1 output; 1 feature, weights w())
-        """
-        if saved.description_of(self) is None:
-            raise UserError(
-                f"The layer cannot be saved with its circuit: expected one that is captured, received "
-                f"{self.extra_repr()!r}; call it once, or save its state_dict and build it from its function."
-            )
-        if changed := [name for name in self._shapes if name not in self._parameters]:
-            raise UserError(
-                "The layer cannot be saved with its circuit: expected plain weights, received "
-                f"{changed} with parametrizations; call torch.nn.utils.parametrize.remove_parametrizations, "
-                "or save its state_dict."
-            )
-        torch.save(self.state_dict(), path)
-
-    @classmethod
-    def load(
-        cls, path: str | os.PathLike, prefix: str | None = None, *, map_location: Any = None
-    ) -> "QuantumLayer":
-        """The layer in a file, its circuits included; no code from the file is run.
-
-        Args:
-            path: what `save` wrote, or `torch.save` of the state_dict of a model that contains the layer.
-            prefix: the layer's name in that model; may be left out if there is only one.
-            map_location: where to put the weights, as for `torch.load`.
-
-        Raises:
-            UserError: the file describes no such layer.
-        """
-        return cls.from_state_dict(saved.read(path, map_location), prefix)
-
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor], prefix: str | None = None) -> "QuantumLayer":
-        """The layer in a state_dict, which must be the object that `state_dict()` returned or was loaded.
-
-        Args:
-            state: of the layer or of a model that contains it.
-            prefix: the layer's name in that model; may be left out if there is only one.
-
-        Raises:
-            UserError: there is no such layer.
-        """
-        description, weights = saved.found(state, prefix)
-        circuit = next(iter(description.circuits.values()))
-        layer = cls(circuit, dict(circuit.weights))
-        layer._name, layer._inputs = description.name, description.inputs
-        layer._programs = {size: Captured(one) for size, one in description.circuits.items()}
-        layer._circuit = circuit if description.fixed else None
-        layer.load_state_dict(weights, assign=True)
-        return layer
-
-    def __getstate__(self) -> dict:
-        """Without the Python function where it cannot be pickled: captured circuits need it no more."""
-        state = dict(self.__dict__)
-        for key in ("_function", "_init_method"):
-            if not _picklable(state[key]):
-                state[key] = None
-        fixed = all(isinstance(program, Captured) for program in self._programs.values())
-        if not fixed and state["_function"] is None:
-            raise UserError(
-                f"The layer calls {self._name} at each forward, and this function cannot be pickled; define "
-                "it at the top level of a module, or save the state_dict."
-            )
-        return state
-
-    def __deepcopy__(self, memo: dict) -> "QuantumLayer":
-        new = type(self).__new__(type(self))
-        memo[id(self)] = new
-        new.__dict__.update(copy.deepcopy(dict(self.__dict__), memo))
-        return new
 
 
 class FeaturesError(UserError):
@@ -400,13 +347,6 @@ def _promoted(inputs: Tensor, weights: list[Tensor]) -> tuple[Tensor, list[Tenso
     return inputs.to(dtype), [weight.to(dtype) for weight in weights]
 
 
-def _cast(out: Tensor, dtype: torch.dtype) -> Tensor:
-    """The outputs in the inputs' dtype; complex ones in the complex dtype of that precision."""
-    if not out.is_complex():
-        return out.to(dtype)
-    return out.to(torch.promote_types(COMPUTED_AS.get(dtype, dtype), torch.complex32))
-
-
 def _shapes(circuit: Callable | Circuit, weight_shapes: Mapping | None) -> dict[str, tuple[int, ...]]:
     if not isinstance(circuit, Circuit):
         if weight_shapes is None:
@@ -418,11 +358,3 @@ def _shapes(circuit: Callable | Circuit, weight_shapes: Mapping | None) -> dict[
     if weight_shapes is not None and shapes_of(weight_shapes) != known:
         raise UserError(f"The circuit's weights are {known}, but weight_shapes gives {dict(weight_shapes)}.")
     return known
-
-
-def _picklable(value: Any) -> bool:
-    try:
-        pickle.dumps(value)
-    except Exception:  # pickle has no error of its own for all the ways in which it fails
-        return False
-    return True

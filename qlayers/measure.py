@@ -4,6 +4,7 @@ An observable is a sum of terms: Pauli words (`Term`) and matrices on a few wire
 numbers of the circuit's `nodes`, so they may be expressions.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,8 +37,8 @@ class Measurement(NamedTuple):
 
     Attributes:
         kind: a name of `KINDS`.
-        terms: the observable of "expval" and "var".
-        wires: what the other kinds look at; empty for all wires ("probs", "state").
+        terms: the observable of "expval" and "var", and of `DRAWN` kinds that give its values.
+        wires: what the other kinds look at; empty for all wires ("probs", "state", `DRAWN`).
         others: the second part of "mutual_info".
         basis: for "probs" in another basis than the computational one: a letter X, Y or Z per wire, or the
             entries of the unitary that leads to the basis, row after row.
@@ -56,13 +57,29 @@ class Measurement(NamedTuple):
 
         >>> Measurement("density", wires=(0, 1)).shape(5)
         (4, 4)
+
+        Of single shots it is the shape of one: k bits, or the value of an observable.
         """
+        if self.kind in DRAWN:
+            return (1 if self.terms else len(self.wires) or wires,)
         size = 2 ** (len(self.wires) or wires)
         return (size,) * KINDS[self.kind]
 
     @property
+    def exact(self) -> "Measurement":
+        """What can be known of it without shots: itself, or what single shots are drawn from."""
+        if self.kind not in DRAWN:
+            return self
+        return self._replace(kind="expval" if self.terms else "probs")
+
+    @property
     def is_complex(self) -> bool:
         return self.kind in ("state", "density")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it looks at all wires of a circuit without naming them."""
+        return self.kind in ("probs", "state", *DRAWN) and not self.wires and not self.terms
 
     @property
     def used(self) -> tuple[int | str, ...]:
@@ -83,13 +100,18 @@ KINDS = {
     "entropy": 0,
     "mutual_info": 0,
 }
+# single shots: as they come, how often each outcome was seen, and the same with those never seen
+DRAWN = ("sample", "counts", "all_counts")
+COUNTED = DRAWN[1:]
 
 
 def check_measurement(measurement: Measurement, wires: tuple) -> None:
     """Raise a `UserError` unless a measurement fits a circuit with these wires."""
-    if measurement.kind not in KINDS:
-        raise UserError(f"There is no measurement {measurement.kind!r}; expected one of {', '.join(KINDS)}.")
-    observed = measurement.kind in ("expval", "var")
+    if measurement.kind not in (*KINDS, *DRAWN):
+        raise UserError(
+            f"There is no measurement {measurement.kind!r}; expected one of {', '.join((*KINDS, *DRAWN))}."
+        )
+    observed = measurement.kind in ("expval", "var", *DRAWN)
     if measurement.terms and not observed:
         raise UserError(f"{measurement.kind} takes wires, not an observable; received {measurement.terms}.")
     if measurement.kind in ("density", "purity", "entropy") and not measurement.wires:
@@ -110,6 +132,16 @@ def check_measurement(measurement: Measurement, wires: tuple) -> None:
     for term in measurement.terms:
         if isinstance(term, Block):
             _check_entries(measurement.kind, term)
+
+
+def check_exact(measurements: Sequence[Measurement]) -> None:
+    """Raise a `UserError` if there are measurements of single shots, which the exact engine has not."""
+    if kinds := [measurement.kind for measurement in measurements if measurement.kind in DRAWN]:
+        name = "counts" if kinds[0] in COUNTED else kinds[0]
+        raise UserError(
+            f"qml.{name} needs finite shots, and this layer gives exact results; pass shots=, set the "
+            "layer's shots, or return qml.expval, qml.var or qml.probs."
+        )
 
 
 def _check_entries(kind: str, block: Block) -> None:

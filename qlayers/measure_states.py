@@ -86,7 +86,7 @@ class Looks:
 
     def __call__(self, state: Tensor, phase: Tensor | float, shared: Tensor, batched: Tensor) -> list[Tensor]:
         """One result (b, *shape) for each measurement of states (b, 2, 2^n)."""
-        words = self._word_values(state) if self._words else None
+        words = self.word_values(state) if self._words else None
 
         def factor(part: Part) -> Tensor | float:
             if part.factor is None:
@@ -129,7 +129,7 @@ class Looks:
         self._order = self._order.to(device)
         return found
 
-    def _word_values(self, state: Tensor) -> Tensor:
+    def word_values(self, state: Tensor) -> Tensor:
         """(b, words): <psi|P|psi> for each word."""
         re, im = state.unbind(1)
         found = []

@@ -4,12 +4,13 @@ import json
 import re
 from collections.abc import Callable, Sequence
 
-from qlayers.measure import KINDS, Block, Measurement, Term
+from qlayers.measure import DRAWN, KINDS, Block, Measurement, Term
 from shared.errors import UserError
 
 LABEL = r'(?:-?\d+|"[^"]*")'
 _WORD = re.compile(rf"(?:I|[XYZ]\({LABEL}\)(?:@[XYZ]\({LABEL}\))*)$")
 _BLOCK = re.compile(r"(hermitian|diagonal|projector)\[([^]]*)\]\(([^()]*)\)$")
+_ONLY_LABELS = re.compile(rf"(\s*{LABEL}\s*,?)*\s*$")
 _UNQUOTED = r'(?=(?:[^"]*"[^"]*")*[^"]*$)'  # what came before is not inside double quotes
 
 
@@ -65,7 +66,7 @@ def _block_text(block: Block) -> str:
 def measurement_text(measurement: Measurement, factor: Callable[[int], str]) -> str:
     """The line of a measurement: "expval Z(0)", "probs 0 1", "entropy 0 base 2.0"."""
     kind, terms, wires, others, basis, base = measurement
-    if kind in ("expval", "var"):
+    if kind in ("expval", "var") or terms:
         return f"{kind} {sum_text(terms, factor) or '0.0*I'}"
     parts = [kind]
     if isinstance(basis, tuple):
@@ -83,7 +84,7 @@ def measurement_text(measurement: Measurement, factor: Callable[[int], str]) -> 
 def read_measurement(line: str, expression: Callable[[str], int], one: Callable[[], int]) -> Measurement:
     """The measurement of a line; `expression` reads a coefficient, `one` gives the coefficient 1."""
     kind, _, rest = line.partition(" ")
-    if kind in ("expval", "var"):
+    if kind in ("expval", "var") or (kind in DRAWN and not _ONLY_LABELS.match(rest)):
         return Measurement(kind, tuple(_terms(rest, expression, one)))
     rest, _, base = rest.partition("base ")
     rest, _, others = rest.partition("with ")
@@ -113,4 +114,4 @@ def _terms(text: str, expression: Callable[[str], int], one: Callable[[], int]):
 
 def is_measurement(keyword: str) -> bool:
     """Whether a line that begins so is a measurement."""
-    return keyword in KINDS
+    return keyword in KINDS or keyword in DRAWN

@@ -13,14 +13,18 @@ def check_memory(wires: int, states: int, dtype: torch.dtype, device: torch.devi
     if torch.compiler.is_compiling():
         return
     needed = states * 2 * 2**wires * dtype.itemsize
-    if needed < CHECKED_FROM:
+    check_bytes(needed, device, f"A circuit on {wires} wires", "use fewer wires")
+
+
+def check_bytes(needed: int, device: torch.device, what: str, advice: str) -> None:
+    """Raise a `UserError` if so many bytes of states cannot be held."""
+    if torch.compiler.is_compiling() or needed < CHECKED_FROM:
         return
     available = _available(device)
     if available is not None and needed > available:
         raise UserError(
-            f"A circuit on {wires} wires: expected states that fit the memory, but {_size(needed)} are "
-            f"needed and {_size(available)} are available on {device}; use fewer wires, fewer samples at a "
-            "time, or float32."
+            f"{what}: expected states that fit the memory, but {_size(needed)} are needed and "
+            f"{_size(available)} are available on {device}; {advice}, fewer samples at a time, or float32."
         )
 
 

@@ -1,6 +1,6 @@
 """A circuit as data for the op: rotations, measured words, and how the angles come about."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +11,7 @@ from torch import Tensor
 from qlayers import node
 from qlayers.blocks import BLOCKS
 from qlayers.evaluate import BATCHED, SHARED, Schedule, Scheduler, Tables, angles
-from qlayers.expressions import Nodes, compact
+from qlayers.expressions import Nodes, Row, compact
 from qlayers.frame import Frame, Word, quarters_of
 from qlayers.gates import gate
 from qlayers.measure_words import Read, Results, readings
@@ -206,10 +206,14 @@ class Lowered:
         self._frame, self._constant = Frame(self.wires), constant
         self.rotations: list[Rotation] = []
         self.absorbed = 0
-        for name, on, parameters, *_ in operations:
-            for letters, angle in gate(name, len(on)).turns:
-                parameter = None if angle.parameter is None else parameters[angle.parameter]
-                self._turn(self.word(zip(letters, on, strict=True)), parameter, angle.scale, angle.offset)
+        for operation in operations:
+            self._add(*operation)
+
+    def _add(self, name: str, on: Sequence, parameters: Sequence, entries: tuple = ()) -> None:
+        """Take in one operation, here a gate of the table."""
+        for letters, angle in gate(name, len(on)).turns:
+            parameter = None if angle.parameter is None else parameters[angle.parameter]
+            self._turn(self.word(zip(letters, on, strict=True)), parameter, angle.scale, angle.offset)
 
     def word(self, letters) -> Word:
         """The word of (letter, wire) pairs."""
@@ -236,15 +240,77 @@ class Lowered:
         self.rotations.append(Rotation(word.x, word.z, parameter, word.sign * scale, word.sign * offset))
 
 
+class Outputs:
+    """How the outputs of a plan are made of the expectation values of words.
+
+    Args:
+        sums: for each output the terms (number of the coefficient, measured word).
+        became: for the masks of each measured word the masks and factor of the one that is left of it.
+        rows: the table of expressions.
+
+    Attributes:
+        words: the masks of the words that are needed.
+        wanted: (row, scale, offset) of the factors that have to be computed.
+    """
+
+    def __init__(self, sums: Sequence, became: Mapping[tuple[int, int], tuple], rows: Sequence[Row]):
+        self.words: dict[tuple[int, int], int] = {}
+        self.wanted: list[tuple[int, float, float]] = []
+        self._terms: list[tuple[int, int, float]] = []
+        self._offsets, self._weighed = [0.0] * len(sums), []
+        for output, terms in enumerate(sums):
+            for coefficient, word in terms:
+                x, z, factor = became[word.x, word.z]
+                if factor:
+                    self._add(output, (x, z), factor * word.sign, coefficient, rows[coefficient])
+
+    def _add(self, output: int, masks: tuple[int, int], factor: float, coefficient: int, row: Row) -> None:
+        index = self.words.setdefault(masks, len(self.words)) if any(masks) else -1
+        if row[0] != "constant":
+            self._weighed.append((index, output))
+            self.wanted.append((coefficient, float(factor), 0.0))
+        elif index < 0:
+            self._offsets[output] += factor * row[1]
+        else:
+            self._terms.append((index, output, factor * row[1]))
+
+    def fields(self, places: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """The fields of a plan, given where the computed factors are found."""
+        return {
+            "words": tuple(self.words),
+            "outputs": len(self._offsets),
+            "terms": tuple(self._terms),
+            "offsets": tuple(self._offsets),
+            "weighed": tuple(
+                Weighed(*term, *place) for term, place in zip(self._weighed, places, strict=True)
+            ),
+        }
+
+
+def scheduled(circuit: "Circuit", rows: Sequence[Row], wanted: Sequence[tuple]) -> Scheduler:
+    """What computes the wanted numbers (row, scale, offset) of a circuit's inputs and weights."""
+    sizes = {name: torch.Size(shape).numel() for name, shape in circuit.weights}
+    kept, number = compact(rows, [row for row, _, _ in wanted])
+    wanted = [(number[row], scale, offset) for row, scale, offset in wanted]
+    # weights of which nothing is left stay, so that their gradient is zero and not missing
+    weights = dict.fromkeys(row[1] for row in circuit.nodes if row[0] == "weight")
+    return Scheduler(kept, sizes, circuit.features, wanted, weights)
+
+
 @lru_cache(maxsize=256)
 def plan_of(circuit: "Circuit", *, simplify: bool = True) -> "Plan | StatePlan":
     """The plan of a circuit, simplified (see `qlayers.simplify`) or gate by gate.
 
     It goes by Pauli words where these serve all measurements and are few (`qlayers.measure_words`), else by
-    the state (`qlayers.states`), which is not simplified.
+    the state (`qlayers.states`), which is not simplified. With noise it goes by the density matrix, see
+    `qlayers.noise.exact`.
     """
     from qlayers.simplify import as_it_is, simplified
 
+    if circuit.noisy:
+        from qlayers.noise.exact import mixed_plan
+
+        return mixed_plan(circuit)
     nodes = Nodes(circuit.nodes)
     rows = nodes.rows
     has_blocks = any(operation.gate in BLOCKS for operation in circuit.operations)
@@ -263,41 +329,14 @@ def plan_of(circuit: "Circuit", *, simplify: bool = True) -> "Plan | StatePlan":
         (nodes.constant(r.offset), 1.0, 0.0) if r.parameter is None else (r.parameter, r.scale, r.offset)
         for r in left.rotations
     ]
-    words: dict[tuple[int, int], int] = {}
-    terms, offsets, weighed = [], [0.0] * len(pulled), []
-    for output, observable in enumerate(pulled):
-        for coefficient, word in observable:
-            x, z, factor = became[word.x, word.z]
-            factor *= word.sign
-            if not factor:
-                continue
-            index = words.setdefault((x, z), len(words)) if x or z else -1
-            if rows[coefficient][0] != "constant":
-                weighed.append((index, output))
-                wanted.append((coefficient, float(factor), 0.0))
-            elif index < 0:
-                offsets[output] += factor * rows[coefficient][1]
-            else:
-                terms.append((index, output, factor * rows[coefficient][1]))
-    sizes = {name: torch.Size(shape).numel() for name, shape in circuit.weights}
-    kept, number = compact(rows, [row for row, _, _ in wanted])
-    wanted = [(number[row], scale, offset) for row, scale, offset in wanted]
-    # weights of which nothing is left stay, so that their gradient is zero and not missing
-    weights = dict.fromkeys(row[1] for row in circuit.nodes if row[0] == "weight")
-    scheduler = Scheduler(kept, sizes, circuit.features, wanted, weights)
-    places = scheduler.places
-    turns = zip(left.rotations, places, strict=False)
+    outputs = Outputs(pulled, became, rows)
+    scheduler = scheduled(circuit, rows, [*wanted, *outputs.wanted])
+    turns = zip(left.rotations, scheduler.places, strict=False)
     return Plan(
         wires=left.wires,
         rotations=tuple((r.x, r.z, *place) for r, place in turns),
-        words=tuple(words),
         schedule=scheduler.schedule,
-        outputs=len(pulled),
-        terms=tuple(terms),
-        offsets=tuple(offsets),
-        weighed=tuple(
-            Weighed(*term, *place) for term, place in zip(weighed, places[len(left.rotations) :], strict=True)
-        ),
+        **outputs.fields(scheduler.places[len(left.rotations) :]),
         absorbed=lowered.absorbed,
         report=left.report,
         reads=tuple(reads),

@@ -27,11 +27,12 @@ class Captured:
         plan: its plan.
         names: the weights that it needs, in order.
         single: whether one bare number is returned.
+        trajectories: how many sample the noise of a circuit with channels; None for its density matrix.
     """
 
-    def __init__(self, circuit: Circuit):
-        self.circuit = circuit
-        self.plan: Plan | StatePlan = circuit.plan()
+    def __init__(self, circuit: Circuit, trajectories: int | None = None):
+        self.circuit, self.trajectories = circuit, trajectories
+        self.plan: Plan | StatePlan = _plan_of(circuit, trajectories)
         self.names = self.plan.schedule.weights
         self.single = circuit.single and not circuit.shape
         self._tables: dict[tuple[torch.device, torch.dtype], PlanTables | StateTables] = {}
@@ -40,14 +41,22 @@ class Captured:
                 self._add(torch.device("cpu"), dtype)
 
     @classmethod
-    def of(cls, circuit: Circuit, features: int) -> "Captured":
-        """The circuit for inputs with at least as many features as it uses."""
+    def of(cls, circuit: Circuit, features: int, *, trajectories: int | None = None) -> "Captured":
+        """The circuit for inputs with at least as many features as it uses.
+
+        Args:
+            circuit: what to run.
+            features: how many a sample has.
+            trajectories: of a circuit with noise channels, drawn at each forward pass from torch's random
+                numbers, see `qlayers.noise.trajectories`; None for exact results by the density matrix.
+        """
         if features < circuit.features_used:
             raise UserError(
                 f"The circuit uses {circuit.features_used} input features (x0 to "
                 f"x{circuit.features_used - 1}), the inputs have {features} in their last dimension."
             )
-        return cls(circuit if features == circuit.features else replace(circuit, features=features))
+        fitted = circuit if features == circuit.features else replace(circuit, features=features)
+        return cls(fitted, trajectories)
 
     def _add(self, device: torch.device, dtype: torch.dtype) -> PlanTables | StateTables:
         if torch.is_inference_mode_enabled():  # the tables serve training, too
@@ -63,10 +72,18 @@ class Captured:
         return tables.run(inputs, weights)
 
     def __getstate__(self) -> dict:
-        return {"circuit": self.circuit}
+        return {"circuit": self.circuit, "trajectories": self.trajectories}
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(state["circuit"])
+        self.__init__(state["circuit"], state.get("trajectories"))
 
     def __deepcopy__(self, memo: dict) -> "Captured":
         return self
+
+
+def _plan_of(circuit: Circuit, trajectories: int | None) -> Plan | StatePlan:
+    if trajectories is None or not circuit.noisy:
+        return circuit.plan()
+    from qlayers.noise.trajectories import trajectory_plan
+
+    return trajectory_plan(circuit.exact, trajectories)

@@ -1,6 +1,6 @@
 """PennyLane operations as gates of the table (`qlayers.gates`) and blocks (`qlayers.blocks`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qlayers.blocks import check_block
 from qlayers.gates import gate
+from qlayers.noise.channels import KRAUS, TABLE, check_channel
 from qlayers.symbolic import Symbolic, ValueNeeded
 from shared.errors import UserError
 
@@ -54,7 +55,7 @@ def expand(op, touched: set) -> Iterator[Recorded]:
     """The gates and blocks that make up `op`, in order; `touched`, the wires acted on before, grows."""
     if op.name in NOTHING:
         return
-    found = _known(op) or _block(op, touched) or _evolution(op)
+    found = _channel(op) or _known(op) or _block(op, touched) or _evolution(op)
     if found is None and not op.has_decomposition and op.has_matrix and len(op.wires) <= MOST_DENSE_WIRES:
         found = _unitary(op, labels(op.wires))
     if isinstance(found, Recorded):
@@ -69,12 +70,37 @@ def expand(op, touched: set) -> Iterator[Recorded]:
 
 
 def takes(op) -> bool:
-    """Whether `expand` makes gates and blocks of an operation without PennyLane's decomposition."""
+    """Whether `expand` makes gates and blocks of an operation without PennyLane's decomposition.
+
+    Channels are not meant: whoever asks simulates pure states.
+    """
     if op.name in NOTHING or op.name == "Projector" or "QubitUnitary" in op.name:
         return True
     if _known(op) is not None or _evolution(op) is not None:
         return True
     return not op.has_decomposition and op.has_matrix and len(op.wires) <= MOST_DENSE_WIRES
+
+
+def _channel(op) -> Recorded | None:
+    """A noise channel, or None."""
+    name, wires = op.name, labels(op.wires)
+    if name == "PauliError":
+        return Recorded(f"PauliError[{op.hyperparameters['operators']}]", wires, list(op.data))
+    if name in TABLE:
+        return Recorded(name, wires, list(op.data))
+    return _kraus(wires, op.data) if name == KRAUS else None
+
+
+def _kraus(wires: tuple, operators: Sequence) -> Recorded:
+    """A channel by its Kraus operators, which are constants: PennyLane takes no others with torch."""
+    if any(isinstance(operator, Tensor) and operator.requires_grad for operator in operators):
+        raise UserError(
+            f"{KRAUS} on wires {list(wires)}: expected constant Kraus matrices, received ones of inputs or "
+            "weights; use a channel with parameters, or write the circuit as text."
+        )
+    entries = tuple(number for o in operators for number in np.asarray(o, dtype=complex).reshape(-1).tolist())
+    check_channel(KRAUS, wires, [], entries)
+    return Recorded(KRAUS, wires, [], entries)
 
 
 def _known(op) -> Recorded | None:
@@ -119,8 +145,8 @@ def _decomposition(op) -> list:
     what = f"{op.name} on wires {list(op.wires)}"
     if isinstance(op, qml.operation.Channel):
         raise UserError(
-            f"{what}: expected a unitary operation, received a channel, and this layer simulates pure "
-            "states; remove it from the circuit."
+            f"{what}: expected a channel that the circuit language knows ({', '.join(TABLE)}, PauliError or "
+            f"{KRAUS}), received another one; write it as qml.{KRAUS} with its Kraus matrices."
         )
     try:
         with qml.QueuingManager.stop_recording():

@@ -11,7 +11,7 @@ from qlayers.measure import Block, Measurement, Term
 from qlayers.read_gates import MOST_DENSE_WIRES, label, labels, real
 from shared.errors import UserError
 
-FINITE = ("SampleMP", "CountsMP", "ClassicalShadowMP", "ShadowExpvalMP")
+SHADOWS = ("ClassicalShadowMP", "ShadowExpvalMP")
 
 
 def measurements(tape, returned) -> list:
@@ -22,24 +22,22 @@ def measurements(tape, returned) -> list:
             "The quantum function must return one measurement or a list of them, for example "
             f"[qml.expval(qml.Z(w)) for w in range(n)]; it returned {returned!r}."
         )
-    if tape.shots:
-        raise UserError(f"This layer returns exact expectation values, but the tape asks for {tape.shots}.")
     return tape.measurements
 
 
 def read(process, kept_on: dict) -> Measurement:
     """One measurement; `kept_on` says which wire keeps the outcome of each mid-circuit measurement."""
     name = type(process).__name__
-    if name in FINITE:
+    if name in SHADOWS:
         raise UserError(
-            f"The function returns {process!r}, which needs finite shots; this layer returns exact values, "
-            "so use qml.expval, qml.var or qml.probs here, and sample on a device."
+            f"The function returns {process!r}, which a layer does not take; use qml.sample or qml.expval "
+            "here, and shadows on a device."
         )
-    reader = READERS.get(name)
+    reader = READERS.get(name) or OF_SHOTS.get(name)
     if reader is None:
         raise UserError(
             f"The function returns {process!r}; expected one of qml.expval, var, probs, state, "
-            "density_matrix, purity, vn_entropy and mutual_info."
+            "density_matrix, purity, vn_entropy and mutual_info, or, with shots, of qml.sample and counts."
         )
     return reader(process, kept_on)
 
@@ -116,6 +114,22 @@ READERS = {
     "VnEntropyMP": _subsystem,
     "MutualInfoMP": _mutual_info,
 }
+
+
+def _drawn(process, kept_on: dict) -> Measurement:
+    kind = "sample" if type(process).__name__ == "SampleMP" else "counts"
+    if getattr(process, "all_outcomes", False):
+        kind = "all_counts"
+    if process.mv is not None and not isinstance(process.mv, Sequence):
+        wires, values = outcomes(process.mv, kept_on)
+        entries = tuple(float(value) for _, value in values)
+        return Measurement(kind, (Block(1.0, "diagonal", labels(wires), entries),))
+    if process.obs is not None:
+        return Measurement(kind, tuple(terms(process.obs)))
+    return _probs(process, kept_on)._replace(kind=kind)
+
+
+OF_SHOTS = {"SampleMP": _drawn, "CountsMP": _drawn}
 
 
 def terms(observable, factor: Any = 1.0) -> Iterator[Term | Block]:

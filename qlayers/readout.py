@@ -8,6 +8,7 @@ import contextlib
 import math
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,6 +62,32 @@ def density_from_words(count: int) -> Tensor:
     if not words:
         return torch.zeros(0, 2, 1, 1, dtype=torch.float64)
     return torch.view_as_real(torch.stack(words)).movedim(-1, 1) / 2**count
+
+
+def density_of(values: Tensor, count: int) -> Tensor:
+    """(b, 2, 2^k, 2^k): rho = 2^-k sum of <P> P from all 4^k words in the order of `words_of`, I first.
+
+    P|j> = i^|x & z| (-1)^|z & j| |j xor x> for the word with masks x and z, so that rho[j xor x, j] is a
+    Walsh-Hadamard transform over z.
+    """
+    size = 2**count
+    place, power = torch.from_numpy(_words_by_masks(count)).to(values.device).unbind(0)  # (2^k, 2^k) x, z
+    found = values.index_select(-1, place.reshape(-1)).unflatten(-1, (size, size)) / size
+    re = walsh(found * ((power == 0).to(values.dtype) - (power == 2).to(values.dtype)))  # (b, x, j)
+    im = walsh(found * ((power == 1).to(values.dtype) - (power == 3).to(values.dtype)))
+    index = torch.arange(size, device=values.device)
+    flipped = index.unsqueeze(-1) ^ index  # the entry at row r, column j has x = r xor j
+    return torch.stack([part[:, flipped, index] for part in (re, im)], 1)
+
+
+def _words_by_masks(count: int) -> np.ndarray:
+    """(2, 2^k, 2^k): where the word with masks x and z stands among all words, and its power of i."""
+    x, z = np.arange(2**count)[:, None], np.arange(2**count)[None]
+    place = np.zeros((2**count, 2**count), np.int64)
+    for bit in range(count - 1, -1, -1):
+        has_x, has_z = x >> bit & 1, z >> bit & 1
+        place = 4 * place + 3 * has_z + has_x - 2 * has_x * has_z  # I, X, Y, Z
+    return np.stack([place, np.bitwise_count(x & z).astype(np.int64) % 4])
 
 
 def amplitudes_of(state: Tensor, places: tuple[int, ...]) -> Tensor:

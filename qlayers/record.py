@@ -116,11 +116,6 @@ class QuantumFunction:
                 f"The QNode's interface must be 'torch' or 'auto', not {self.qnode.interface!r}; drop the "
                 "argument."
             )
-        if getattr(self.qnode, "shots", None):
-            raise UserError(
-                f"This layer returns exact expectation values, but the QNode asks for {self.qnode.shots}; "
-                "remove the shots from the device or QNode."
-            )
 
     def record(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Recording:
         """Call the function and list the operations and measurements that it asks for."""
@@ -162,7 +157,7 @@ class QuantumFunction:
         with torch.enable_grad():
             if self.qnode is None:
                 return qml.tape.make_qscript(remember)(**arguments), returned[-1]
-            qnode = copy.copy(self.qnode)
+            qnode = qml.set_shots(self.qnode, None)  # a copy; shots are the layer's affair
             qnode.func = remember
             tapes, join = qml.workflow.construct_batch(qnode, level="user")(**arguments)
         if len(tapes) != 1 or not _is_identity(join):
@@ -181,7 +176,7 @@ class QuantumFunction:
 
         It measures those that operations without effect name, too (`named`: of all operations).
         """
-        whole = any(m.kind in ("probs", "state") and not m.wires for m in found.measurements)
+        whole = any(measurement.is_whole for measurement in found.measurements)
         recorded = [wire for operation in found.operations for wire in operation.wires]
         used = dict.fromkeys(named if whole else recorded)
         used.update(dict.fromkeys(wire for measurement in found.measurements for wire in measurement.used))
@@ -192,7 +187,7 @@ class QuantumFunction:
             own = sorted(own)  # as PennyLane, which takes wires as they come where a number is left out
         if added:
             found.measurements = [
-                m._replace(wires=tuple(own)) if m.kind == "probs" and not m.wires else m
+                m._replace(wires=tuple(own)) if m.is_whole and m.kind != "state" else m
                 for m in found.measurements
             ]
         return (*own, *added)

@@ -5,17 +5,23 @@ records becomes a `Circuit` whose expressions are the numbers that the function 
 structure are then equal, so that their plan is made once.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from qlayers.circuit import Circuit, Operation, assembled
 from qlayers.expressions import Nodes
+from qlayers.measure import check_exact
+from qlayers.program import Captured
 from qlayers.record import QuantumFunction, Recording, Vector
 from shared.errors import UserError
+
+if TYPE_CHECKING:
+    from qlayers.settings import Backend
 
 SHARED = "shared"  # the name of the one weight of a recorded circuit: all numbers that samples share
 
@@ -44,7 +50,7 @@ class Retraced:
             for inputs, weights in _probes(function, features):
                 for by_sample, given in ((False, inputs), (True, inputs[0])):
                     try:
-                        _run(function, given, weights)
+                        _run(function, given, weights, Captured.run)
                         return cls(function, reason, by_sample, _single(function, given, weights))
                     except Exception as error:  # any: the numbers may not suit the function
                         first = first or error
@@ -56,14 +62,24 @@ class Retraced:
         """The weights, in order."""
         return tuple(self.function.shapes)
 
-    def run(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        """(b, outputs) of inputs (b, features) and the weights `names`, all of one dtype."""
+    def run(self, inputs: Tensor, weights: Sequence[Tensor], *, through: "Backend | None" = None) -> Tensor:
+        """(b, outputs) of inputs (b, features) and the weights `names`, all of one dtype.
+
+        Args:
+            inputs: see above.
+            weights: see above.
+            through: what runs the circuits; None for the exact engine.
+
+        Raises:
+            UserError: single shots are asked of the exact engine.
+        """
         named = dict(zip(self.names, weights, strict=True))
+        run = _exactly if through is None else through.run
         if len(inputs) == 0:
-            return self.run(inputs.new_zeros(1, inputs.shape[1]), weights)[:0]
+            return self.run(inputs.new_zeros(1, inputs.shape[1]), weights, through=through)[:0]
         if self.by_sample:
-            return torch.cat([_run(self.function, sample, named) for sample in inputs.unbind(0)])
-        return _run(self.function, inputs, named)
+            return torch.cat([_run(self.function, sample, named, run) for sample in inputs.unbind(0)])
+        return _run(self.function, inputs, named, run)
 
 
 def _probes(function: QuantumFunction, features: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
@@ -85,27 +101,26 @@ def _single(function: QuantumFunction, inputs: Tensor, weights: Mapping[str, Ten
     return found.single and not found.measurements[0].shape(len(found.wires))
 
 
-def _run(function: QuantumFunction, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+def _exactly(program: Captured, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    check_exact(program.circuit.measurements)
+    return program.run(inputs, weights)
+
+
+def _run(
+    function: QuantumFunction,
+    inputs: Tensor,
+    weights: Mapping[str, Tensor],
+    run: Callable[[Captured, Tensor, Sequence[Tensor]], Tensor],
+) -> Tensor:
     """(b, ...) for a batch (b, features), (1, ...) for a sample (features,)."""
     found = function.record(inputs, weights)
     leaves = _Leaves(inputs, inputs.shape[0] if inputs.ndim == 2 else 1)
-    circuit = _circuit(found, leaves)
+    program = _program(_circuit(found, leaves))
     shared, batched = leaves.vectors()
-    tables = _tables(circuit, inputs.device, batched.dtype)
-    names = tables.plan.schedule.weights
-    return tables.tables.run(batched, [shared] if names else [])
+    return run(program, batched, [shared] if program.names else [])
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    plan: object
-    tables: object
-
-
-@lru_cache(maxsize=64)
-def _tables(circuit: Circuit, device: torch.device, dtype: torch.dtype) -> _Prepared:
-    plan = circuit.plan()
-    return _Prepared(plan, plan.tables(device, dtype))
+_program = lru_cache(maxsize=64)(Captured)
 
 
 def _circuit(found: Recording, leaves: "_Leaves") -> Circuit:

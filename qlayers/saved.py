@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qlayers.layer import QuantumLayer
 
 KEY = "qlayers"  # of the description, in a module's metadata
-VERSION = 1  # of how it is written
+VERSIONS = (1, 2)  # of how it is written; the second adds shots, a method and trajectories
 
 
 class Description(NamedTuple):
@@ -32,40 +32,54 @@ class Description(NamedTuple):
         inputs: the names of the data arguments.
         circuits: one for each number of features that it was called with.
         fixed: whether it was made from a circuit, which runs with more features than it uses, too.
+        shots: how often each circuit is measured; None for exact results.
+        method: how it is differentiated, a name or (directions, step) of a `Spsa`.
+        trajectories: how many random pure states stand for a noisy one; None for exact noise.
     """
 
     name: str
     inputs: tuple[str, ...]
     circuits: dict[Features, Circuit]
     fixed: bool
+    shots: int | None = None
+    method: str | tuple[int, float] = "best"
+    trajectories: int | None = None
 
     def to_plain(self) -> dict[str, Any]:
         """Texts, numbers and lists only."""
         circuits = [[_list(features), str(circuit)] for features, circuit in self.circuits.items()]
-        return {
-            "version": VERSION,
+        plain = {
+            "version": VERSIONS[0],
             "name": self.name,
             "inputs": list(self.inputs),
             "circuits": circuits,
             "fixed": self.fixed,
         }
+        if self.shots is None and self.method == "best" and self.trajectories is None:
+            return plain
+        method = self.method if isinstance(self.method, str) else list(self.method)
+        options = {"shots": self.shots, "method": method, "trajectories": self.trajectories}
+        return {**plain, "version": VERSIONS[1], **options}
 
     @classmethod
     def of_plain(cls, plain: Mapping[str, Any]) -> "Description":
         """What `to_plain` made."""
-        if plain.get("version") != VERSION:
+        if plain.get("version") not in VERSIONS:
             raise UserError(
-                f"The description of a layer in a state_dict: expected version {VERSION}, received "
-                f"{plain.get('version')}; read it with the release that wrote it."
+                f"The description of a layer in a state_dict: expected version 1 to {VERSIONS[-1]},"
+                f" received {plain.get('version')}; read it with the release that wrote it."
             )
         try:
             circuits = {_features(features): Circuit.parse(text) for features, text in plain["circuits"]}
             name, inputs, fixed = str(plain["name"]), tuple(map(str, plain["inputs"])), bool(plain["fixed"])
+            shots, method = plain.get("shots"), plain.get("method", "best")
+            trajectories = plain.get("trajectories")
+            method = method if isinstance(method, str) else (int(method[0]), float(method[1]))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"The description of a layer in a state_dict cannot be read: {error}") from error
         if not circuits or not inputs:
             raise UserError("The description of a layer in a state_dict has no circuit or no inputs.")
-        return cls(name, inputs, circuits, fixed)
+        return cls(name, inputs, circuits, fixed, shots, method, trajectories)
 
 
 def _list(features: Features) -> list[int]:
@@ -83,7 +97,17 @@ def description_of(layer: "QuantumLayer") -> Description | None:
     circuits = {size: one.circuit for size, one in programs.items() if isinstance(one, Captured)}
     if not circuits or len(circuits) < len(programs):
         return None
-    return Description(layer._name, layer._inputs, circuits, layer._circuit is not None)
+    settings = layer._settings
+    method = settings.diff_method
+    return Description(
+        layer._name,
+        layer._inputs,
+        circuits,
+        layer._circuit is not None,
+        settings.shots,
+        method if isinstance(method, str) else (method.directions, method.step),
+        settings.trajectories,
+    )
 
 
 def read(path: str | os.PathLike, map_location: Any = None) -> Mapping[str, Tensor]:

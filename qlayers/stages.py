@@ -8,6 +8,7 @@ from qlayers.circuit import Circuit, Operation
 from qlayers.expressions import Nodes
 from qlayers.frame import Word, quarters_of
 from qlayers.gates import Angle, gate
+from qlayers.noise.channels import is_channel
 from qlayers.permute import Permutation, Permuting, permutes
 
 
@@ -40,7 +41,17 @@ class Kept(NamedTuple):
     bits: tuple[int, ...]
 
 
-Stage = Turned | Permutation | Applied | Kept
+class Chosen(NamedTuple):
+    """Noise channels on the wires at `places`, one after the other, of which trajectories choose operators.
+
+    `parts` has the name of each and the numbers that it takes.
+    """
+
+    places: tuple[int, ...]
+    parts: tuple[tuple[str, Numbers], ...]
+
+
+Stage = Turned | Permutation | Applied | Kept | Chosen
 
 
 class Staged:
@@ -93,10 +104,14 @@ class Staged:
 
     def _add(self, operation: Operation) -> None:
         name, wires, parameters, entries = operation
-        if name not in BLOCKS:
+        if name not in BLOCKS and not is_channel(name):
             self._gate(name, wires, parameters)
             return
         places = self.places(wires)
+        if is_channel(name):
+            numbers = Numbers(entries, tuple(self.want(parameter) for parameter in parameters), 0)
+            self._choose(places, name, numbers)
+            return
         if name == "Projector":
             self._flush()
             self.stages.append(Kept(places, tuple(int(bit) for bit in entries)))
@@ -108,6 +123,20 @@ class Staged:
             return
         self._flush()
         self.stages.append(Applied(places, numbers, name == "DiagonalQubitUnitary"))
+
+    def _choose(self, places: tuple[int, ...], name: str, numbers: Numbers) -> None:
+        """Add a channel, to earlier ones on its wires if others act on none of these."""
+        self._flush()
+        for i in range(len(self.stages) - 1, -1, -1):
+            stage = self.stages[i]
+            if not isinstance(stage, Chosen):
+                break
+            if stage.places == places:
+                self.stages[i] = stage._replace(parts=(*stage.parts, (name, numbers)))
+                return
+            if not set(places).isdisjoint(stage.places):
+                break
+        self.stages.append(Chosen(places, ((name, numbers),)))
 
     def _gate(self, name: str, wires: tuple, parameters: tuple[int, ...]) -> None:
         found = gate(name, len(wires))

@@ -67,14 +67,20 @@ class StatePlan:
         return StateTables(self, device, dtype)
 
 
-def state_plan(circuit: "Circuit") -> StatePlan:
-    """The plan of a circuit by way of its state."""
+def state_plan(circuit: "Circuit", *, also: Sequence[tuple[int, float, float]] = ()) -> StatePlan:
+    """The plan of a circuit by way of its state.
+
+    Args:
+        circuit: what to plan.
+        also: further numbers (row, scale, offset) to compute, whose places are the last ones.
+    """
     nodes = Nodes(circuit.nodes)
     shows_phase = any(measurement.kind == "state" for measurement in circuit.measurements)
     staged = Staged(circuit, nodes, with_phase=shows_phase)
     looked_at = observed(circuit.measurements, staged, nodes)
-    rows, number = compact(nodes.rows, [row for row, _, _ in staged.wanted])
-    wanted = [(number[row], scale, offset) for row, scale, offset in staged.wanted]
+    wanted = [*staged.wanted, *also]
+    rows, number = compact(nodes.rows, [row for row, _, _ in wanted])
+    wanted = [(number[row], scale, offset) for row, scale, offset in wanted]
     sizes = {name: torch.Size(shape).numel() for name, shape in circuit.weights}
     weights = dict.fromkeys(row[1] for row in circuit.nodes if row[0] == "weight")
     scheduler = Scheduler(rows, sizes, circuit.features, wanted, weights)
@@ -184,7 +190,7 @@ class StateTables:
         if isinstance(stage, Permutation):
             return functools.partial(_permuted, *_index_tables(stage, self._device, self._dtype))
         if isinstance(stage, Kept):
-            mask = _mask(stage, self.plan.wires).to(self._like)
+            mask = mask_of(stage, self.plan.wires).to(self._like)
             return functools.partial(_kept, mask)
         return functools.partial(_applied, stage, self._numbers(stage.numbers))
 
@@ -221,7 +227,8 @@ def _permuted(
     return torch.stack([cosine * re - sine * im, cosine * im + sine * re], 1)
 
 
-def _mask(stage: Kept, wires: int) -> Tensor:
+def mask_of(stage: Kept, wires: int) -> Tensor:
+    """(2^n,): which amplitudes are kept."""
     index = torch.arange(2**wires)
     keep = torch.ones(2**wires, dtype=torch.bool)
     for place, bit in zip(stage.places, stage.bits, strict=True):

@@ -8,6 +8,8 @@
     C(Adjoint(S)) 0 "aux"
     PauliRot[XYZ](w[0,2]) 0 1 "aux"
     StatePrep[0.6,0.8j] 0      a block of qlayers.blocks: constants in square brackets, or parameters
+    AmplitudeDamping(0.1) 0    a channel of qlayers.noise.channels; PauliError[XY](0.1) 0 1
+    QubitChannel[1,0,0,1] 0    its Kraus operators, one after the other, row after row
     expval Z(0)                a measurement: a sum of Pauli words with coefficients; I is the identity
     expval 0.5*X(0)@Z(1) + 2.0*I
     expval 0.5*hermitian[1,0,0,-1](0) + diagonal[0,1](1) + projector[0,1](0,1)
@@ -40,6 +42,7 @@ from qlayers.measure_text import (
     read_labels,
     read_measurement,
 )
+from qlayers.noise.channels import KRAUS
 from shared.errors import UserError
 
 ALIASES = {
@@ -52,7 +55,7 @@ ALIASES = {
 }
 NUMBERS = {"inf": inf, "nan": nan}
 DEEPEST = 12  # brackets within brackets before an expression gets a name
-_HEAD = rf"({'|'.join(BLOCKS)})\[([^]]*)\]"  # a block with constants
+_HEAD = rf"({'|'.join((*BLOCKS, KRAUS))})\[([^]]*)\]"  # a block or channel with constants
 
 
 class Names:

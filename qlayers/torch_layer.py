@@ -1,13 +1,18 @@
 """`pennylane.qnn.TorchLayer` in all that its users touch, on our simulator."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pennylane as qml
-from torch import nn
+from pennylane.measurements import Shots
+from torch import Generator, nn
 
 from qlayers.circuit import Circuit
 from qlayers.initial import Init
 from qlayers.layer import QuantumLayer
+
+if TYPE_CHECKING:
+    from qlayers.sampling.methods import Spsa
 
 
 class TorchLayer(QuantumLayer, qml.qnn.TorchLayer):
@@ -24,6 +29,13 @@ class TorchLayer(QuantumLayer, qml.qnn.TorchLayer):
         init_method: how weights begin, see `QuantumLayer`.
         features: the number of input features, see `QuantumLayer`.
         input_arg: the name of the data argument, or several; default: the one that `set_input_argument` set.
+        shots: how often each circuit is measured, see `QuantumLayer`.
+        diff_method: how it is differentiated, see `QuantumLayer`.
+        generator: where the shots' randomness comes from, see `QuantumLayer`.
+        device: what to run on, see `QuantumLayer`.
+        runner: what submits circuits to a device, see `QuantumLayer`.
+        noise_model: noise for the circuit, see `QuantumLayer`.
+        trajectories: how noise is simulated, see `QuantumLayer`.
 
     Raises:
         TypeError: the function has no argument for data, takes *args, or init_method is of a wrong kind.
@@ -56,6 +68,13 @@ class TorchLayer(QuantumLayer, qml.qnn.TorchLayer):
         *,
         features: int | Mapping[str, int] | None = None,
         input_arg: str | Sequence[str] | None = None,
+        shots: int | None = None,
+        diff_method: "str | Spsa" = "best",
+        generator: Generator | None = None,
+        device: Any = None,
+        runner: Any = None,
+        noise_model: Any = None,
+        trajectories: int | None = None,
     ):
         super().__init__(
             qnode,
@@ -63,7 +82,23 @@ class TorchLayer(QuantumLayer, qml.qnn.TorchLayer):
             init_method,
             features=features,
             input_arg=TorchLayer._input_arg if input_arg is None else input_arg,
+            shots=shots,
+            diff_method=diff_method,
+            generator=generator,
+            device=device,
+            runner=runner,
+            noise_model=noise_model,
+            trajectories=trajectories,
         )
+
+    @property
+    def shots(self) -> Shots:
+        """How often each circuit is measured, as a QNode has it; may be set to a number or None."""
+        return Shots(self._settings.shots)
+
+    @shots.setter
+    def shots(self, shots: int | Shots | None) -> None:
+        self._set_shots(shots)
 
     @staticmethod
     def set_input_argument(input_name: str = "inputs") -> None:

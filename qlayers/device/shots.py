@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qlayers.device.analytic import WHOLE
-from qlayers.device.bases import Bases, Basis, Summand, basis_for, summands, whole_observable
+from qlayers.device.bases import basis_for, summands, whole_observable
 from qlayers.device.batch import evaluate
-from qlayers.device.draws import Shots, draw
 from qlayers.device.script import script_of, wires_of
 from qlayers.measure import Measurement
 from qlayers.read_gates import labels
+from qlayers.sampling.bases import Bases, Basis, Summand
+from qlayers.sampling.draws import Seed, Shots, draw
 
 SHADOWS = ("ClassicalShadowMP", "ShadowExpvalMP")
 FROM_COUNTS = ("ExpectationMP", "VarianceMP", "ProbabilityMP", *SHADOWS)  # the others want single shots
@@ -78,13 +79,18 @@ class _Reading:
     def _once(self, exact: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> tuple:
         batch = self.tape.batch_size
         shots = {
-            id(basis): draw(basis.wires, p, count, rng, single=self._single)
+            id(basis): draw(basis.wires, _drawable(p), count, Seed.of_numpy(rng), single=self._single)
             for basis, p in zip(self._bases.found, exact, strict=False)
         }
         states = exact[-1] if self._shadows else None
         drawn = Drawn(shots, 1 if batch is None else batch, count, states, rng)
         results = (reader(drawn) for reader in self._readers)
         return tuple(result[0] if batch is None else result for result in results)
+
+
+def _drawable(probabilities: np.ndarray) -> np.ndarray:
+    """Where nothing survives postselection there are no shots, whose outcome is then of no importance."""
+    return np.where(np.isnan(probabilities), 1.0, probabilities)
 
 
 def _survival(tape) -> float:
@@ -139,7 +145,8 @@ def _processed(process, basis: Basis) -> Reader:
 
     def read(drawn: Drawn) -> Any:
         order = Wires(basis.wires)
-        found = [process.process_samples(bits, order) for bits in drawn.shots[id(basis)].bits]
+        bits = drawn.shots[id(basis)].bits(basis.wires)
+        found = [process.process_samples(some, order) for some in bits]
         return found if any(isinstance(one, dict) for one in found) else np.stack(found)
 
     return read

@@ -3,7 +3,7 @@
 A `Runner` takes PennyLane circuits and returns their results. It packs them into few submissions, tries again
 where the network fails, refuses impossible results, writes everything to a journal before it is used, and
 checks a budget before it submits. `ReadoutMitigation` and `ZeroNoise` run circuits through a runner and are
-used in its place.
+used in its place. A `QuantumLayer` runs on any of them with `runner=`, and on a bare device with `device=`.
 
 >>> import pennylane as qml
 >>> from qlayers.hardware import Budget, Runner
@@ -20,6 +20,7 @@ from importlib import import_module
 _WHERE = {
     "Budget": "qlayers.hardware.budget",
     "BudgetExceeded": "qlayers.hardware.errors",
+    "ErrorKinds": "qlayers.hardware.retries",
     "ExecutionFailed": "qlayers.hardware.errors",
     "HardwareError": "qlayers.hardware.errors",
     "InDoubt": "qlayers.hardware.errors",
@@ -27,15 +28,20 @@ _WHERE = {
     "JobFailed": "qlayers.hardware.errors",
     "Journal": "qlayers.hardware.journal",
     "JournalInUse": "qlayers.hardware.errors",
+    "NOT_RECEIVED": "qlayers.hardware.retries",
     "ReadoutMitigation": "qlayers.hardware.readout",
     "Retries": "qlayers.hardware.retries",
     "Runner": "qlayers.hardware.runner",
+    "TRANSIENT": "qlayers.hardware.retries",
     "ZeroNoise": "qlayers.hardware.zero_noise",
 }
 
 __all__ = [
+    "NOT_RECEIVED",
+    "TRANSIENT",
     "Budget",
     "BudgetExceeded",
+    "ErrorKinds",
     "ExecutionFailed",
     "HardwareError",
     "InDoubt",

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from pennylane.tape import QuantumScript
 
 from qlayers.hardware.budget import Spent
-from qlayers.hardware.estimate import Estimate
+from qlayers.hardware.estimate import Estimate, Estimates
 
 
 @runtime_checkable
@@ -18,10 +18,12 @@ class Runs(Protocol):
 
     def estimate(self, tapes: Sequence[QuantumScript]) -> Estimate: ...
 
+    def estimates(self, calls: Sequence[Sequence[QuantumScript]]) -> list[Estimate]: ...
+
     def spent(self) -> Spent: ...
 
 
-class Mitigation(ABC):
+class Mitigation(Estimates, ABC):
     """Runs circuits through a runner, and is used in its place.
 
     Args:
@@ -46,9 +48,13 @@ class Mitigation(ABC):
         circuits, combine = self.prepare(tapes)
         return combine(self.runner.run(circuits))
 
-    def estimate(self, tapes: Sequence[QuantumScript]) -> Estimate:
-        """What `run` would cost now, without running anything."""
-        return self.runner.estimate(self.prepare(tapes)[0])
+    def estimates(self, calls: Sequence[Sequence[QuantumScript]]) -> list[Estimate]:
+        """What several calls of `run` would cost, one after the other."""
+        return self.runner.estimates(self._planned(calls))
+
+    def _planned(self, calls: Sequence[Sequence[QuantumScript]]) -> list[list[QuantumScript]]:
+        """The circuits of several calls."""
+        return [self.prepare(tapes)[0] for tapes in calls]
 
     def spent(self) -> Spent:
         """What the runs of the journal have spent so far."""

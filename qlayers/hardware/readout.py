@@ -69,10 +69,7 @@ class ReadoutMitigation(Mitigation):
         pieces = [self._piece(tape) for tape in tapes]
         circuits = [circuit for piece, _ in pieces for circuit in piece]
         spans = [slice(*pair) for pair in pairwise(accumulate((len(p) for p, _ in pieces), initial=0))]
-        seen = dict.fromkeys(
-            wire for circuit in circuits for part in circuit.measurements for wire in part.wires
-        )
-        missing = [wire for wire in seen if wire not in self._inverses]
+        missing = [wire for wire in _read(circuits) if wire not in self._inverses]
 
         def combine(results: Sequence) -> list[Any]:
             if missing:
@@ -80,6 +77,16 @@ class ReadoutMitigation(Mitigation):
             return [make(results[span]) for (_, make), span in zip(pieces, spans, strict=True)]
 
         return circuits + (_calibration(missing, self.shots) if missing else []), combine
+
+    def _planned(self, calls: Sequence[Sequence[QuantumScript]]) -> list[list[QuantumScript]]:
+        """As of any mitigation; later calls find the calibration of earlier ones."""
+        found, known = [], set(self._inverses)
+        for tapes in calls:
+            circuits = [circuit for tape in tapes for circuit in self._piece(tape)[0]]
+            missing = [wire for wire in _read(circuits) if wire not in known]
+            known.update(missing)
+            found.append(circuits + (_calibration(missing, self.shots) if missing else []))
+        return found
 
     def _piece(self, tape: QuantumScript) -> tuple[Sequence[QuantumScript], Callable[[Sequence], Any]]:
         """The circuits of one tape: commuting words each, turned into the basis of Z."""
@@ -133,6 +140,11 @@ class ReadoutMitigation(Mitigation):
                     "another wire of the device, or more shots for the calibration."
                 )
             self._inverses[wire] = np.linalg.inv(matrix)
+
+
+def _read(circuits: Sequence[QuantumScript]) -> dict:
+    """The wires that are measured, in order."""
+    return dict.fromkeys(wire for circuit in circuits for part in circuit.measurements for wire in part.wires)
 
 
 def _calibration(wires: list, shots: int | None) -> list[QuantumScript]:

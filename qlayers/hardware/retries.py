@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,51 +19,81 @@ except ImportError as error:
 
 Value = TypeVar("Value")
 
-# Of packages that are not imported here: errors of the way to the device, by module and name.
-TRANSIENT_NAMES = {
-    "requests.exceptions.ConnectionError",
-    "requests.exceptions.Timeout",
-    "requests.exceptions.ChunkedEncodingError",
-    "urllib3.exceptions.HTTPError",
-    "httpx.TransportError",
-    "botocore.exceptions.HTTPClientError",
-    "botocore.exceptions.ConnectionError",
-}
-TRANSIENT_TYPES = (TimeoutError, ConnectionError, InvalidResult, JobFailed)
-TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorKinds:
+    """Kinds of errors, as data; called with an error it says whether that, or one of its causes, is of them.
+
+    The causes count since plugins wrap what the network raised. Kinds are added with `|`.
+
+    Attributes:
+        types: classes of errors, with their subclasses.
+        names: classes of packages that need not be installed, "module.Class".
+        status: HTTP status codes, of an error or of its `response`.
+        codes: names that a service gives its errors, as AWS does in `response["Error"]["Code"]`.
+
+    Example:
+        >>> kinds = TRANSIENT | ErrorKinds(types=(OSError,), codes={"DeviceOfflineException"})
+        >>> kinds(OSError("no route to host")), TRANSIENT(OSError("no route to host"))
+        (True, False)
+    """
+
+    types: tuple[type[BaseException], ...] = ()
+    names: Set[str] = frozenset()
+    status: Set[int] = frozenset()
+    codes: Set[str] = frozenset()
+
+    def __call__(self, error: BaseException) -> bool:
+        return any(self._has(one) for one in _causes(error))
+
+    def __or__(self, other: "ErrorKinds") -> "ErrorKinds":
+        return ErrorKinds(
+            types=self.types + other.types,
+            names=self.names | other.names,
+            status=self.status | other.status,
+            codes=self.codes | other.codes,
+        )
+
+    def _has(self, error: BaseException) -> bool:
+        named = any(f"{kind.__module__}.{kind.__qualname__}" in self.names for kind in type(error).__mro__)
+        status, code = _answer(error)
+        return isinstance(error, self.types) or named or status in self.status or code in self.codes
+
+
+# Errors after which another try may go well: time-outs, broken connections, a busy service, garbage.
+TRANSIENT = ErrorKinds(
+    types=(TimeoutError, ConnectionError, InvalidResult, JobFailed),
+    names={
+        "requests.exceptions.ConnectionError",
+        "requests.exceptions.Timeout",
+        "requests.exceptions.ChunkedEncodingError",
+        "urllib3.exceptions.HTTPError",
+        "httpx.TransportError",
+        "botocore.exceptions.HTTPClientError",
+        "botocore.exceptions.ConnectionError",
+        "qiskit_ibm_runtime.exceptions.RuntimeJobFailureError",
+        "qiskit_ibm_runtime.exceptions.RuntimeJobTimeoutError",
+    },
+    status={408, 425, 429, 500, 502, 503, 504},
+    codes={"ThrottlingException", "InternalServiceException"},
+)
 
 # Errors after which it is certain that nothing arrived, so that nothing can have been executed.
-NOT_RECEIVED_NAMES = {"requests.exceptions.ConnectTimeout", "urllib3.exceptions.NewConnectionError"}
-NOT_RECEIVED_TYPES = (ConnectionRefusedError, socket.gaierror)
-NOT_RECEIVED_STATUS = {429}
+NOT_RECEIVED = ErrorKinds(
+    types=(ConnectionRefusedError, socket.gaierror),
+    names={"requests.exceptions.ConnectTimeout", "urllib3.exceptions.NewConnectionError"},
+    status={429},
+    codes={"ThrottlingException"},
+)
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether it may go well another time: time-outs, broken connections, a busy service, garbage.
-
-    The causes of an error count, since plugins wrap what the network raised.
-
-    >>> is_transient(TimeoutError()), is_transient(ValueError("unknown gate"))
-    (True, False)
-    """
-    return any(_matches(one, TRANSIENT_TYPES, TRANSIENT_NAMES, TRANSIENT_STATUS) for one in _causes(error))
-
-
-def is_not_received(error: BaseException) -> bool:
-    """Whether it is certain that the device has not received what was sent.
-
-    >>> is_not_received(ConnectionRefusedError()), is_not_received(TimeoutError())
-    (True, False)
-    """
-    return any(
-        _matches(one, NOT_RECEIVED_TYPES, NOT_RECEIVED_NAMES, NOT_RECEIVED_STATUS) for one in _causes(error)
-    )
-
-
-def _matches(error: BaseException, types: tuple[type, ...], names: set[str], status: set[int]) -> bool:
-    named = any(f"{kind.__module__}.{kind.__qualname__}" in names for kind in type(error).__mro__)
-    answered = getattr(getattr(error, "response", error), "status_code", None)
-    return isinstance(error, types) or named or answered in status
+def _answer(error: BaseException) -> tuple[Any, Any]:
+    """The HTTP status and the service's code that an error was made of; None where it has none."""
+    response = getattr(error, "response", error)
+    if isinstance(response, dict):  # of boto's errors
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return status, response.get("Error", {}).get("Code")
+    return getattr(response, "status_code", None), None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -81,7 +111,7 @@ class Retries:
     Attributes:
         tries: the most tries of a submission, the first included; 1 or more.
         first_wait, longest_wait, jitter: seconds.
-        transient: says of an error whether another try may go well.
+        transient: says of an error whether another try may go well: `ErrorKinds`, or any function.
         not_received: says of an error whether it is certain that the device has not received the submission,
             which then does not count as spent.
 
@@ -100,8 +130,8 @@ class Retries:
     first_wait: float = 1.0
     longest_wait: float = 60.0
     jitter: float = 1.0
-    transient: Callable[[BaseException], bool] = is_transient
-    not_received: Callable[[BaseException], bool] = is_not_received
+    transient: Callable[[BaseException], bool] = TRANSIENT
+    not_received: Callable[[BaseException], bool] = NOT_RECEIVED
 
     def __post_init__(self):
         if self.tries < 1:

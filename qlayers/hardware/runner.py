@@ -15,7 +15,7 @@ from pennylane.tape import QuantumScript
 from qlayers.hardware.budget import Budget, Spent
 from qlayers.hardware.checks import check_result
 from qlayers.hardware.errors import InDoubt
-from qlayers.hardware.estimate import Estimate
+from qlayers.hardware.estimate import Estimate, Estimates
 from qlayers.hardware.identity import Identity, description, shots_text
 from qlayers.hardware.job import Execution, Job, cost_of, pack
 from qlayers.hardware.journal import Entry, Journal, Row
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
     jobs: list[Job]
 
 
-class Runner:
+class Runner(Estimates):
     """Executes circuits on a PennyLane device, for layers and for anything else that has circuits.
 
     A run that is killed and started again with the same journal gets the results that the journal has,
@@ -60,6 +60,12 @@ class Runner:
     tried again in either case; without hooks that may pay for a circuit again where a time-out hid that it
     ran, and each try counts in the budget.
 
+    Plugins raise what their service raised. What is tried again, and what has certainly not arrived, are the
+    kinds `TRANSIENT` and `NOT_RECEIVED`, which know the errors of the network, of IBM's service and of Amazon
+    Braket; for another service give `retries=Retries(transient=TRANSIENT | ErrorKinds(...))`. Other errors
+    end the call at once. The hooks hand our id on, which IBM takes as a tag of the job and Braket as
+    `clientToken`.
+
     Circuits that are equal within a call (operations, parameters, measurements, shots) are executed once and
     share the result. With finite shots they then share its noise too: their errors add up, where errors of
     their own would average out. `deduplicate=False` executes each.
@@ -71,7 +77,7 @@ class Runner:
         shots: of tapes that have none of their own; None for exact results.
         journal: the file, or a `Journal`; None keeps results only while they are needed.
         budget: what the runs of the journal may spend together.
-        retries: how often a submission is tried, or `Retries` with its waits and rules.
+        retries: how often a submission is tried, or `Retries` with its waits and kinds of errors.
         jobs: how many submissions are on their way at once, each in a thread; the device must allow that.
         circuits_per_job: the most circuits of a submission; None for as many as there are, or as the
             device's backend allows where it has `max_circuits`.
@@ -166,33 +172,34 @@ class Runner:
             self.journal.forget(call.wanted)
         return combined
 
-    def estimate(self, tapes: Sequence[QuantumScript]) -> Estimate:
-        """What `run` would cost now, without running anything.
-
-        >>> import pennylane as qml
-        >>> tape = qml.tape.QuantumScript([qml.RY([0.1, 0.2], 0)], [qml.probs(wires=0)])
-        >>> runner = Runner(qml.device("default.qubit"), shots=100, budget=Budget(price_per_shot=0.01))
-        >>> runner.estimate([tape]).cost
-        Spent(circuits=2, shots=200, money=Decimal('2.00'))
-        """
+    def estimates(self, calls: Sequence[Sequence[QuantumScript]]) -> list[Estimate]:
+        """What several calls of `run` would cost, one after the other."""
         ahead: Counter[tuple] = Counter()
+        before: set[Row] = set()
 
         def peek(key: tuple) -> int:
             ahead[key] += 1
             return self._repetitions.peek(key, ahead[key] - 1)
 
+        return [self._estimate(tapes, peek, before) for tapes in calls]
+
+    def _estimate(
+        self, tapes: Sequence[QuantumScript], peek: Callable[[tuple], int], before: set[Row]
+    ) -> Estimate:
         call = self._call(tapes, peek)
         entries = self.journal.entries(call.wanted)
-        new = pack(_without(call.wanted, entries), self.circuits_per_job)
-        circuits, shots, submissions = cost_of(new)
-        known = sum(entry.result is not None for entry in entries.values())
+        new = {row: e for row, e in _without(call.wanted, entries).items() if row not in before}
+        before.update(new)
+        jobs = pack(new, self.circuits_per_job)
+        circuits, shots, submissions = cost_of(jobs)
+        in_doubt = sum(entry.result is None for entry in entries.values())
         seconds = self.journal.seconds_per_job(self.link.name)
         return Estimate(
             tapes=len(tapes),
             circuits=len(call.rows),
             distinct=len(call.wanted),
-            known=known,
-            in_doubt=len(entries) - known,
+            known=len(call.wanted) - circuits - in_doubt,
+            in_doubt=in_doubt,
             submissions=submissions,
             cost=self.budget.cost(circuits, shots, submissions),
             left=self.budget.left(self.spent()),

@@ -5,6 +5,7 @@ from qlayers.ops.entropy import entropy, entropy_vjp
 from qlayers.ops.pauli_evolve import pauli_evolve, pauli_evolve_vjp
 from qlayers.ops.pauli_expval import pauli_expval, pauli_expval_vjp
 from qlayers.ops.pauli_jet import pauli_expval_jet, pauli_expval_jet_vjp
+from qlayers.ops.pauli_transfer import pauli_transfer, pauli_transfer_vjp
 
 __all__ = [
     "entropy",
@@ -15,4 +16,6 @@ __all__ = [
     "pauli_expval_jet",
     "pauli_expval_jet_vjp",
     "pauli_expval_vjp",
+    "pauli_transfer",
+    "pauli_transfer_vjp",
 ]
