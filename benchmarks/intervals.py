@@ -24,7 +24,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from biolayers import DNA, IntervalDataset
-from biolayers.randomness import coin, integers
+from biolayers.batching.randomness import coin, integers
 
 TITLE = "Windows over a genome"
 OURS, PEER = "qbio", "strings by pysam"

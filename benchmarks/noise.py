@@ -39,7 +39,7 @@ class Case:
 
     def __str__(self) -> str:
         way = "exact" if self.trajectories is None else f"{self.trajectories} trajectories"
-        return f"{self.wires} wires, {self.layers} layers, batch {self.batch}, {way}"
+        return f"{self.wires} wires, {self.layers} layer{'s' * (self.layers != 1)}, batch {self.batch}, {way}"
 
 
 CASES = (Case(4, 2, 32), Case(6, 2, 32), Case(10, 1, 1, 100))

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from biolayers import layers, models, ops
     from biolayers.alphabet import DNA, PAD, PROTEIN, RNA, Alphabet
-    from biolayers.batches import Batch, BatchDataset, Part
+    from biolayers.batching.batches import Batch, BatchDataset, Part
+    from biolayers.batching.loading import Loader, loader
+    from biolayers.batching.samplers import BatchSampler
+    from biolayers.batching.stream import FastaStream
     from biolayers.biopython import to_seqrecord
-    from biolayers.dataset import FastaDataset
+    from biolayers.comparing.leaks import Leak, Leakage, leakage
+    from biolayers.comparing.repeats import DuplicateGroup, Duplicates, duplicates
+    from biolayers.comparing.similarity import Near
+    from biolayers.comparing.splits import Split, split
     from biolayers.encoding import one_hot
     from biolayers.errors import FastaError
     from biolayers.fasta import Fasta, Record
@@ -20,19 +26,13 @@ if TYPE_CHECKING:
     from biolayers.intervals.negatives import negatives
     from biolayers.intervals.tracks import Tracks
     from biolayers.intervals.windows import IntervalDataset
-    from biolayers.leaks import Leak, Leakage, leakage
-    from biolayers.loading import Loader, loader
-    from biolayers.memory import SequenceDataset
-    from biolayers.pairs import PairedDataset
+    from biolayers.labelled.dataset import FastaDataset
+    from biolayers.labelled.memory import SequenceDataset
+    from biolayers.labelled.pairs import PairedDataset
     from biolayers.policy import LetterCounts, Policy
     from biolayers.reading.batches import RecordBatch, read_batches
     from biolayers.reading.convert import convert
-    from biolayers.repeats import DuplicateGroup, Duplicates, duplicates
-    from biolayers.samplers import BatchSampler
     from biolayers.shuffling import shuffle
-    from biolayers.similarity import Near
-    from biolayers.splits import Split, split
-    from biolayers.stream import FastaStream
     from biolayers.variants.dataset import VariantDataset
     from biolayers.variants.effect import VariantEffects, variant_effect
     from biolayers.variants.errors import VariantError
@@ -56,27 +56,27 @@ _homes = {
     "convert": "reading.convert",
     "one_hot": "encoding",
     "read_batches": "reading.batches",
-    "Batch": "batches",
-    "BatchDataset": "batches",
-    "BatchSampler": "samplers",
-    "FastaDataset": "dataset",
-    "FastaStream": "stream",
-    "Loader": "loading",
-    "loader": "loading",
-    "PairedDataset": "pairs",
-    "Part": "batches",
-    "SequenceDataset": "memory",
-    "Leak": "leaks",
-    "Leakage": "leaks",
-    "leakage": "leaks",
-    "Near": "similarity",
-    "Split": "splits",
+    "Batch": "batching.batches",
+    "BatchDataset": "batching.batches",
+    "BatchSampler": "batching.samplers",
+    "FastaDataset": "labelled.dataset",
+    "FastaStream": "batching.stream",
+    "Loader": "batching.loading",
+    "loader": "batching.loading",
+    "PairedDataset": "labelled.pairs",
+    "Part": "batching.batches",
+    "SequenceDataset": "labelled.memory",
+    "Leak": "comparing.leaks",
+    "Leakage": "comparing.leaks",
+    "leakage": "comparing.leaks",
+    "Near": "comparing.similarity",
+    "Split": "comparing.splits",
     "to_seqrecord": "biopython",
-    "DuplicateGroup": "repeats",
-    "Duplicates": "repeats",
-    "duplicates": "repeats",
+    "DuplicateGroup": "comparing.repeats",
+    "Duplicates": "comparing.repeats",
+    "duplicates": "comparing.repeats",
     "shuffle": "shuffling",
-    "split": "splits",
+    "split": "comparing.splits",
     "HaplotypeDataset": "variants.haplotypes",
     "Haplotypes": "variants.haplotypes",
     "VariantDataset": "variants.dataset",

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from biolayers.alphabet import DNA, Alphabet
 from biolayers.errors import FastaError
-from biolayers.fai import Index, head_of, index_of
 from biolayers.kernels.numba.memory import fresh_bytes
 from biolayers.policy import LetterCounts
+from biolayers.reading.fai import Index, head_of, index_of
 from biolayers.reading.faults import line_number
 from biolayers.reading.gathering import Wanted, gather
 from biolayers.reading.locate import pieces

@@ -23,7 +23,7 @@ from biolayers import (
     models,
     split,
 )
-from biolayers.leaks import KINDS, leaks_between
+from biolayers.comparing.leaks import KINDS, leaks_between
 from shared.app import training
 from shared.app.report import Facts, write_report
 from shared.app.runs import Run, write_json, write_text

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from biolayers.batching.randomness import integers, uniform
 from biolayers.fasta import Fasta
 from biolayers.intervals import composition, sweep
 from biolayers.intervals.errors import IntervalError
 from biolayers.intervals.table import Intervals
-from biolayers.randomness import integers, uniform
 
 _CLOSED = 65_535  # stands for the bin of a window that may not be drawn
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Subset
 
-from biolayers.batches import Part
+from biolayers.batching.batches import Part
 from biolayers.intervals.errors import IntervalError
 from biolayers.intervals.table import Intervals
 

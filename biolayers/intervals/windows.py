@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from biolayers.alphabet import DNA, PAD, Alphabet
-from biolayers.batches import BatchDataset
+from biolayers.batching.batches import BatchDataset
+from biolayers.batching.randomness import coin, integers
 from biolayers.fasta import Fasta
 from biolayers.intervals.errors import IntervalError
 from biolayers.intervals.genome import check_choice
@@ -18,8 +19,7 @@ from biolayers.intervals.labels import classes_of, targets_of
 from biolayers.intervals.placing import check_alphabet, common_width, fitted, paired
 from biolayers.intervals.table import Intervals
 from biolayers.intervals.tracks import Tracks
-from biolayers.randomness import coin, integers
-from biolayers.targets import UNLABELLED
+from biolayers.labelled.targets import UNLABELLED
 
 Path = str | os.PathLike[str]
 
@@ -33,7 +33,7 @@ class IntervalDataset(BatchDataset):
     (targets,) float32 and its tracks (channels, bins) float32. How far a window is moved in an epoch
     and from which strand it is read depends on (seed, epoch, index) alone, so batches are the same for any
     number of workers, forked or spawned, and after a resume; without an epoch windows come as they are. See
-    `biolayers.batches` for what all datasets have in common.
+    `biolayers.batching.batches` for what all datasets have in common.
 
     Args:
         genome: A `Fasta`, the path of one, or several in a mapping from name.

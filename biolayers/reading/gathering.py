@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from biolayers.alphabet import PAD, Alphabet
-from biolayers.fai import Index
+from biolayers.reading.fai import Index
 from biolayers.reading.locate import Pieces, pieces, staged
 from biolayers.reading.source import Source
 from shared.threads import parallel

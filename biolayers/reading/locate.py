@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from biolayers.fai import Index
+from biolayers.reading.fai import Index
 from biolayers.reading.source import Source
 
 

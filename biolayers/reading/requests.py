@@ -7,7 +7,7 @@ import numpy as np
 
 from biolayers.alphabet import Alphabet
 from biolayers.errors import FastaError
-from biolayers.fai import Index
+from biolayers.reading.fai import Index
 
 
 def checked(

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biolayers import randomness
 from biolayers.alphabet import PAD
-from biolayers.batches import BatchDataset
+from biolayers.batching import randomness
+from biolayers.batching.batches import BatchDataset
 from biolayers.fasta import Fasta
 from biolayers.variants.edits import Edits, encoded
 from biolayers.variants.errors import VariantError
@@ -37,7 +37,7 @@ class VariantDataset(BatchDataset):
 
     `batch` gives the tokens (b, 2, length) uint8, the reference first, and the targets if there are any; with
     `both_strands` the tokens are (b, 2, 2, length), allele then strand. Jitter and strands are drawn where an
-    epoch is given; see `biolayers.batches` for what all datasets have in common. The dataset may be forked,
+    epoch is given; see `biolayers.batching` for what all datasets have in common. The dataset may be forked,
     pickled and read from several workers and threads.
 
     Args:

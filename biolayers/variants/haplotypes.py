@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biolayers.batches import BatchDataset
+from biolayers.batching.batches import BatchDataset
 from biolayers.fasta import Fasta
 from biolayers.intervals.table import Intervals
 from biolayers.variants.edits import encoded
@@ -52,7 +52,7 @@ class HaplotypeDataset(BatchDataset):
 
     Items are windows times samples, the samples of a window one after the other. `batch` gives, for p copies,
     the tokens (b, p, l) uint8 with `PAD` at the end, the lengths (b, p) int64, then the positions (b, p, l)
-    int64 and the targets, if they are wanted; see `biolayers.batches` for what all datasets have in common.
+    int64 and the targets, if they are wanted; see `biolayers.batching` for what all datasets have in common.
     The dataset may be forked, pickled and read from several workers and threads.
 
     Args:

@@ -15,9 +15,9 @@ from planted import mutated, random_texts, reverse_complement, window
 from torch.utils.data import Subset
 
 from biolayers import DNA, PROTEIN, RNA, Fasta, FastaDataset, Near, SequenceDataset, leakage
-from biolayers.leaks import leaks_between
-from biolayers.sequences import collect
-from biolayers.similarity import Search, clusters
+from biolayers.comparing.leaks import leaks_between
+from biolayers.comparing.sequences import collect
+from biolayers.comparing.similarity import Search, clusters
 from shared.errors import UserError
 
 CHANGES = {

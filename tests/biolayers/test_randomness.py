@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from biolayers.batching.randomness import _mix, coin, integers, shuffled, uniform
 from biolayers.kernels.numba import draws
-from biolayers.randomness import _mix, coin, integers, shuffled, uniform
 from shared.errors import UserError
 
 SEEDS = st.integers(0, 2**64 - 1)

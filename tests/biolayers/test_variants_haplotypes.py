@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from biolayers import DNA, PAD, HaplotypeDataset, Haplotypes, VariantError, Variants, haplotypes
-from biolayers.batches import Batch
+from biolayers.batching.batches import Batch
 from shared.threads import finest_grain
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # Python 3.12 with threads

@@ -27,7 +27,7 @@ from biolayers import (
     loader,
     variant_effect,
 )
-from biolayers.batches import Batch
+from biolayers.batching.batches import Batch
 from shared.threads import finest_grain
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # Python 3.12 with threads

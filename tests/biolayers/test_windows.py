@@ -30,8 +30,8 @@ from biolayers import (
     overlap_leakage,
     split,
 )
-from biolayers.batches import Batch, Part
-from biolayers.randomness import coin, integers
+from biolayers.batching.batches import Batch, Part
+from biolayers.batching.randomness import coin, integers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # Python 3.12 with threads
 

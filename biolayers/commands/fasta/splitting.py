@@ -9,7 +9,7 @@ import numpy as np
 from biolayers import Fasta, Near, Split
 from biolayers import split as divide
 from biolayers.commands.fasta.streams import ALPHABETS, BYTES, free, letters_of, opened, write_record
-from biolayers.memory import SequenceDataset
+from biolayers.labelled.memory import SequenceDataset
 from shared.app.runs import fresh_file
 from shared.errors import UserError
 
@@ -63,7 +63,7 @@ def _listed(text: str | None) -> list[str] | None:
 
 
 def _dataset(fasta: Fasta, pattern: str | None) -> SequenceDataset:
-    from biolayers.labels import from_headers
+    from biolayers.labelled.labels import from_headers
 
     labels = None if pattern is None else [cells[0] for cells in from_headers(fasta, pattern) if cells]
     texts = [letters for _, letters in letters_of(fasta)]

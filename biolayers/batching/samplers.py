@@ -13,9 +13,9 @@ import numpy as np
 from torch import distributed
 from torch.utils.data import DistributedSampler
 
-from biolayers.batches import Batch
-from biolayers.position import Position
-from biolayers.randomness import shuffled
+from biolayers.batching.batches import Batch
+from biolayers.batching.position import Position
+from biolayers.batching.randomness import shuffled
 from shared.errors import UserError
 
 _POOL = 8192  # samples in a pool, about: enough to hide what a pool costs

@@ -12,7 +12,7 @@ from typing import Any
 
 from biolayers.errors import FastaError
 from biolayers.fasta import Fasta
-from biolayers.tables import Row, is_parquet, rows
+from biolayers.labelled.tables import Row, is_parquet, rows
 
 Cells = list[str] | None
 

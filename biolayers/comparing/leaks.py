@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from biolayers.alphabet import DNA, Alphabet
+from biolayers.comparing.sequences import Sequences, collect
+from biolayers.comparing.similarity import Near, Search
 from biolayers.progress import bar
-from biolayers.sequences import Sequences, collect
-from biolayers.similarity import Near, Search
 from shared.errors import UserError
 
 EXACT, REVERSED, NEAR = KINDS = ("exact", "reverse complement", "near")

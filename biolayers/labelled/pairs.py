@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biolayers.batches import BatchDataset
+from biolayers.batching.batches import BatchDataset
 from biolayers.errors import FastaError
-from biolayers.labelled import LabelledRecords
-from biolayers.labels import Cells, cells_of, place_of
-from biolayers.tables import Row, is_parquet, rows
-from biolayers.targets import Labels, quantities, single, unlabelled
+from biolayers.labelled.base import LabelledRecords
+from biolayers.labelled.labels import Cells, cells_of, place_of
+from biolayers.labelled.tables import Row, is_parquet, rows
+from biolayers.labelled.targets import Labels, quantities, single, unlabelled
 
 _FIRST = ("first", "first_name", "name1", "id1")
 _SECOND = ("second", "second_name", "name2", "id2")

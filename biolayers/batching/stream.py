@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from biolayers.alphabet import DNA, PAD, Alphabet
+from biolayers.batching.position import Position
+from biolayers.batching.randomness import coin, integers, shuffled
+from biolayers.batching.samplers import ranks
 from biolayers.errors import FastaError
-from biolayers.labels import label_regex
-from biolayers.position import Position
-from biolayers.randomness import coin, integers, shuffled
-from biolayers.samplers import ranks
-from biolayers.targets import UNLABELLED
+from biolayers.labelled.labels import label_regex
+from biolayers.labelled.targets import UNLABELLED
 from shared.errors import UserError
 
 Path = str | os.PathLike[str]

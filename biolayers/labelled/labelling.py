@@ -7,8 +7,8 @@ from typing import Any
 
 from biolayers.errors import FastaError
 from biolayers.fasta import Fasta
-from biolayers.labels import Cells, from_headers, from_mapping, from_table
-from biolayers.targets import Labels, Where, columns, lacking, quantities, separated, single
+from biolayers.labelled.labels import Cells, from_headers, from_mapping, from_table
+from biolayers.labelled.targets import Labels, Where, columns, lacking, quantities, separated, single
 
 
 @dataclass(frozen=True)

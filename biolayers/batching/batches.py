@@ -5,14 +5,14 @@ A dataset offers
 - `len(dataset)`;
 - `dataset.batch(indices, epoch=None)`: a tuple (or dict) of tensors for the whole batch, made in one kernel
   call: tokens uint8 `(b, l)` first, labels or targets last. With `epoch` an integer from 0 on, samples are
-  augmented as the dataset was told to; everything random about sample i is drawn by `biolayers.randomness`
-  from the dataset's `seed`, the epoch and i alone. Without an epoch every sample comes as it is: that is what
-  validation, prediction and `dataset[i]` get;
+  augmented as the dataset was told to; everything random about sample i is drawn from the dataset's `seed`,
+  the epoch and i alone (`biolayers.batching.randomness`). Without an epoch every sample comes as it is: that
+  is what validation, prediction and `dataset[i]` get;
 - `dataset[Batch(indices, epoch)]`: the same, for a `DataLoader` whose sampler gives whole batches;
 - `dataset[i]`: one sample, as it is.
 
-`biolayers.loader` makes the `DataLoader`; `biolayers.samplers.BatchSampler` decides which samples make up a
-batch. A new dataset derives from `BatchDataset` and defines `__len__` and `batch`.
+`biolayers.loader` makes the `DataLoader`; `biolayers.BatchSampler` decides which samples make up a batch. A
+new dataset derives from `BatchDataset` and defines `__len__` and `batch`.
 """
 
 from collections.abc import Sequence

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from biolayers.alphabet import DNA, Alphabet
 from biolayers.errors import FastaError
-from biolayers.labelled import LabelledRecords, Shape
-from biolayers.targets import Labels, several, single, unlabelled
+from biolayers.labelled.base import LabelledRecords, Shape
+from biolayers.labelled.targets import Labels, several, single, unlabelled
 from shared.threads import parallel
 
 _SHARE = 400_000  # letters that one thread gathers in about 0.2 ms

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from biolayers.batches import Part
-from biolayers.position import Position
-from biolayers.samplers import BatchSampler
-from biolayers.stream import FastaStream
+from biolayers.batching.batches import Part
+from biolayers.batching.position import Position
+from biolayers.batching.samplers import BatchSampler
+from biolayers.batching.stream import FastaStream
 from shared.errors import UserError
 
 

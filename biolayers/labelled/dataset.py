@@ -12,13 +12,13 @@ from torch import Tensor
 from biolayers.alphabet import DNA, Alphabet
 from biolayers.errors import FastaError
 from biolayers.fasta import Fasta
-from biolayers.labelled import LabelledRecords, Shape
-from biolayers.labelling import Labelling
-from biolayers.labels import Cells
+from biolayers.labelled.base import LabelledRecords, Shape
+from biolayers.labelled.labelling import Labelling
+from biolayers.labelled.labels import Cells
+from biolayers.labelled.targets import UNLABELLED as UNLABELLED
+from biolayers.labelled.targets import Labels
+from biolayers.labelled.targets import unlabelled as no_labels
 from biolayers.policy import LetterCounts
-from biolayers.targets import UNLABELLED as UNLABELLED
-from biolayers.targets import Labels
-from biolayers.targets import unlabelled as no_labels
 
 Path = str | os.PathLike[str]
 
@@ -55,7 +55,7 @@ class FastaDataset(LabelledRecords):
         reverse_complement: In training, how probable it is that a record is read from the other strand.
         packed: Whether batches come without padding: tokens one after the other, and offsets.
         return_lengths: Whether batches hold the lengths, too: tokens, lengths, labels.
-        seed: Of jitter and strands, which depend on seed, epoch and record alone; see `biolayers.batches`.
+        seed: Of jitter and strands, which depend on seed, epoch and record alone; see `biolayers.batching`.
         alphabet: How letters become tokens, with its policy.
 
     Raises:

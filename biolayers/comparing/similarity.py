@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from biolayers.comparing.sequences import Sequences
 from biolayers.progress import bar
-from biolayers.sequences import Sequences
 from shared.errors import UserError
 from shared.threads import parallel
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from biolayers.alphabet import Alphabet
-from biolayers.batches import BatchDataset
+from biolayers.batching.batches import BatchDataset
+from biolayers.batching.randomness import coin, integers
 from biolayers.errors import FastaError
-from biolayers.randomness import coin, integers
-from biolayers.targets import Labels
+from biolayers.labelled.targets import Labels
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from biolayers.errors import FastaError
-from biolayers.labels import Cells
+from biolayers.labelled.labels import Cells
 
 UNLABELLED = -1
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from biolayers.sequences import of_dataset, resolve, strata_of
+from biolayers.comparing.sequences import of_dataset, resolve, strata_of
 
 Part = Dataset  # a `FastaDataset` or another of its kind, or a `Subset` of one
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset, Subset
 
-from biolayers.allotment import allot
-from biolayers.repeats import Duplicates, duplicates
-from biolayers.sequences import of_dataset, resolve, strata_of
-from biolayers.similarity import Near, clusters
+from biolayers.comparing.allotment import allot
+from biolayers.comparing.repeats import Duplicates, duplicates
+from biolayers.comparing.sequences import of_dataset, resolve, strata_of
+from biolayers.comparing.similarity import Near, clusters
 from shared.errors import UserError
 
 

@@ -1,0 +1,1 @@
+"""Sequences held against each other: splits that keep like with like, and what leaks."""

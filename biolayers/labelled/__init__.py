@@ -1,0 +1,1 @@
+"""Datasets of labelled records, and where their labels come from."""
