@@ -1,5 +1,6 @@
 """What datasets of labelled records share: windows, padding, packing, augmentation, labels."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,7 +54,7 @@ class Shape:
             )
 
 
-class LabelledRecords(BatchDataset):
+class LabelledRecords(BatchDataset, ABC):
     """Records with labels; a subclass says how their letters are read. See `FastaDataset`."""
 
     alphabet: Alphabet
@@ -66,25 +67,25 @@ class LabelledRecords(BatchDataset):
 
     # -- what a subclass defines
 
+    @abstractmethod
     def _read(
         self, chosen: np.ndarray, starts: np.ndarray, ends: np.ndarray, minus: np.ndarray | None, width: int
     ) -> Tensor:
         """Windows of records, `PAD` after their ends: (b, width) uint8."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read_packed(
         self, chosen: np.ndarray, starts: np.ndarray, ends: np.ndarray, minus: np.ndarray | None
     ) -> tuple[Tensor, Tensor]:
         """Windows of records one after the other: (letters,) uint8, and offsets (b + 1,) int64."""
-        raise NotImplementedError
 
+    @abstractmethod
     def name(self, index: int) -> str:
         """The name of one record."""
-        raise NotImplementedError
 
+    @abstractmethod
     def where(self, index: int) -> str:
         """Where one record is, for messages."""
-        raise NotImplementedError
 
     # -- making
 

@@ -1,6 +1,7 @@
 """A part of a text that moves from its start to its end, so that files may be larger than memory."""
 
 import mmap
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 STEP = 1 << 25  # bytes: enough work for several threads, and still close to the caches
 
 
-class Window:
+class Window(ABC):
     """`data` are the bytes of the text from `base` on, and `final` says that it ends with them.
 
     Each subclass makes `data` an (m,) uint8 array, and gives the whole of `advance`.
@@ -18,10 +19,11 @@ class Window:
     base: int
     final: bool
 
+    @abstractmethod
     def advance(self, used: int) -> None:
         """Let go of the first `used` bytes, and take in more; with 0 the window grows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self) -> None:
         """Raise `FastaError` if `data` may no longer be what the file holds, or held."""
 
@@ -67,6 +69,9 @@ class StreamWindow(Window):
         self.base, self.final = 0, False
         self.data = np.empty(0, np.uint8)
         self.advance(0)
+
+    def check(self) -> None:
+        """What has come out of a stream is ours, and stays as it is."""
 
     def advance(self, used: int) -> None:
         kept = [self.data[used:]]

@@ -235,22 +235,6 @@ def test_few_and_short_sequences() -> None:
     assert len(leakage(["ACGTTGCATTGCAGCAGCGGA" * 2], ["NACGTTGCATTGCAGCAGCGGAN"])) == 1
 
 
-def test_the_published_split_that_leaks() -> None:
-    """16 of 612 test promoters are in the training set as they are."""
-    folder = Path(__file__).parents[3] / "shared" / "data" / "gue_prom_core_tata"
-    if not folder.exists():
-        pytest.skip("the data set is not here; the planted duplicates above are the test")
-    import gzip
-
-    parts = []
-    for name in ("train", "test"):
-        with gzip.open(folder / f"{name}.csv.gz", "rt") as file:
-            parts.append([row["sequence"] for row in csv.DictReader(file)])
-    report = leakage(*parts)
-    assert len(set(parts[1]) & set(parts[0])) > 0
-    assert report.count("exact") == sum(text in set(parts[0]) for text in parts[1]) == 16
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
