@@ -333,9 +333,12 @@ class Alphabet:
                 0.5 G) instead of zeros. Gaps and padding are zeros either way.
             dtype: Of the result.
         """
+        if not spread:
+            from biolayers.encoding import one_hot
+
+            return one_hot(tokens, self, dtype)
         table = np.zeros((256, self.channels))
-        table[: self.channels] = np.eye(self.channels)
-        for letter, meaning in self.meanings.items() if spread else ():
+        for letter, meaning in self.meanings.items():
             for plain in meaning:
                 table[self._symbols.index(letter), self.letters.index(plain)] = 1 / len(meaning)
         columns = torch.from_numpy(table).to(tokens.device, dtype).index_select(0, tokens.flatten().int())

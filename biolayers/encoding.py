@@ -14,8 +14,8 @@ _SIZES = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # int
 def one_hot(tokens: Tensor, alphabet: Alphabet = DNA, dtype: torch.dtype = torch.float32) -> Tensor:
     """One channel per plain letter: 1 where the letter stands, else 0.
 
-    Ambiguous letters, gaps and padding are zeros in all channels, as in `Alphabet.one_hot`, which this agrees
-    with and outruns on the CPU.
+    Ambiguous letters, gaps and padding are zeros in all channels; `Alphabet.one_hot` can spread ambiguous
+    letters over those that they stand for.
 
     Args:
         tokens: (..., l) uint8.

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -121,6 +122,12 @@ class Fasta:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
+
+    def with_alphabet(self, alphabet: Alphabet) -> "Fasta":
+        """The same open file and index, read by another alphabet or policy."""
+        other = copy(self)
+        other.alphabet = alphabet
+        return other
 
     # -- records
 

@@ -1,9 +1,7 @@
 """Random numbers by counter: what is drawn for a sample depends on seed, epoch, index and purpose alone.
 
 So it is the same for any number of workers, in any process, in any order, and after a resume. The numbers of
-one (seed, epoch, stream) are a SplitMix64 sequence (Steele, Lea & Flood, OOPSLA 2014,
-doi:10.1145/2660193.2660195), of which sample i takes the i-th; `biolayers.kernels.numba.draws` has the same
-mixing function for kernels.
+one (seed, epoch, stream) are a SplitMix64 sequence (`shared.splitmix`), of which sample i takes the i-th.
 """
 
 import math
@@ -14,11 +12,9 @@ from typing import Any
 import numpy as np
 
 from shared.errors import UserError
+from shared.splitmix import GAMMA, mix
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # the odd number next to 2**64 / golden ratio
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_ONE = np.uint64(1)
-_11, _27, _30, _31, _32 = (np.uint64(shift) for shift in (11, 27, 30, 31, 32))
+_ONE, _11, _32 = np.uint64(1), np.uint64(11), np.uint64(32)
 
 _ROUNDS = (
     24  # of the network that permutes: 4 would do for large n (Luby & Rackoff 1988), the smallest want more
@@ -115,7 +111,7 @@ def shuffled(seed: int, epoch: int, places: Any, n: int, stream: str = "order") 
             f"randomness: expected places from 0 to {n - 1}, received {places.min()} to {places.max()}"
         )
     result = places.astype(np.uint64)
-    *keys, swap = _mix(_key(seed, epoch, stream, 0) + np.arange(_ROUNDS + 1, dtype=np.uint64) * _GAMMA)
+    *keys, swap = mix(_key(seed, epoch, stream, 0) + np.arange(_ROUNDS + 1, dtype=np.uint64) * GAMMA)
     wide = np.uint64(math.isqrt(max(0, n - 1)) + 1)  # values of the right digit, and of the left one:
     high = np.uint64(-(-n // int(wide)))
     outside = np.ones(places.shape, bool)
@@ -143,12 +139,12 @@ def _through(keys: list[np.uint64], values: np.ndarray, wide: np.uint64, high: n
 
 def _digit(key: np.uint64, values: np.ndarray, bound: np.uint64) -> np.ndarray:
     """A random function from values to 0..bound - 1 (bound < 2**32): uint64."""
-    return ((_mix(key + values * _GAMMA) >> _32) * bound) >> _32
+    return ((mix(key + values * GAMMA) >> _32) * bound) >> _32
 
 
 def _numbers(seed: int, epoch: int, places: np.ndarray, stream: str, attempt: int = 0) -> np.ndarray:
     """A number below 2**64 for each sample: (b,) uint64."""
-    return _mix(_key(seed, epoch, stream, attempt) + places.astype(np.uint64) * _GAMMA)
+    return mix(_key(seed, epoch, stream, attempt) + places.astype(np.uint64) * GAMMA)
 
 
 @lru_cache(maxsize=4096)
@@ -159,14 +155,7 @@ def _key(seed: int, epoch: int, stream: str, attempt: int) -> np.ndarray:
     if not 0 <= epoch < 2**63:
         raise UserError(f"randomness: expected an epoch from 0 on, received {epoch}")
     purpose = int.from_bytes(blake2b(stream.encode(), digest_size=8).digest(), "little")
-    key = _mix(np.array([seed], np.uint64) + _GAMMA)
+    key = mix(np.array([seed], np.uint64) + GAMMA)
     for part in (epoch, purpose, attempt):
-        key = _mix(key + np.array([part], np.uint64) * _GAMMA)
+        key = mix(key + np.array([part], np.uint64) * GAMMA)
     return key
-
-
-def _mix(values: np.ndarray) -> np.ndarray:
-    """A bijection of 64-bit numbers that leaves no pattern."""
-    values = (values ^ (values >> _30)) * _FIRST
-    values = (values ^ (values >> _27)) * _SECOND
-    return values ^ (values >> _31)

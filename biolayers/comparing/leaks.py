@@ -12,8 +12,8 @@ import numpy as np
 from biolayers.alphabet import DNA, Alphabet
 from biolayers.comparing.sequences import Sequences, collect
 from biolayers.comparing.similarity import Near, Search
-from biolayers.progress import bar
 from shared.errors import UserError
+from shared.progress import bar
 
 EXACT, REVERSED, NEAR = KINDS = ("exact", "reverse complement", "near")
 

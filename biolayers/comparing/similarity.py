@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from biolayers.comparing.sequences import Sequences
-from biolayers.progress import bar
 from shared.errors import UserError
+from shared.progress import bar
 from shared.threads import parallel
 
 _BLOCK = 4096  # queries that are looked up at once

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from biolayers.fasta import Fasta
 from biolayers.intervals.errors import IntervalError
+from biolayers.naming import other_style
 
 if TYPE_CHECKING:
     from biolayers.intervals.table import Intervals
@@ -32,7 +33,7 @@ def unknown_contig(where: str, name: str, genome: Genome | Iterable[str]) -> str
     """The message for a contig that the genome lacks, with what the user may have meant."""
     names = list(genome)
     of = genome.path if isinstance(genome, Fasta) else "the genome"
-    partner = _other_style(name, names)
+    partner = other_style(name, set(names))
     if partner is not None:
         return (
             f"{where}: expected a contig of {of}, received {name!r}, which seems to be called {partner!r} "
@@ -50,22 +51,10 @@ def check_shared(ours: "Intervals", others: "Intervals") -> None:
     if set(mine) & set(theirs):
         return
     for name in theirs:
-        partner = _other_style(name, mine)
+        partner = other_style(name, mine)
         if partner is not None:
             raise IntervalError(
                 f"{others.source}: expected contigs named as in {ours.source}, received {name!r} where that "
                 f"has {partner!r}; give both the same names, as with "
                 f"intervals.rename({{{name!r}: {partner!r}, ...}})"
             )
-
-
-def _other_style(name: str, names: list[str]) -> str | None:
-    """The same contig in the style of UCSC ("chr1", "chrM") or of Ensembl ("1", "MT")."""
-    known = set(names)
-    for candidate in (f"chr{name}", name.removeprefix("chr"), *_MITOCHONDRION.get(name, ())):
-        if candidate != name and candidate in known:
-            return candidate
-    return None
-
-
-_MITOCHONDRION = {"chrM": ("MT", "M"), "MT": ("chrM", "chrMT"), "M": ("chrM", "MT"), "chrMT": ("MT", "chrM")}

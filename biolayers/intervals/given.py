@@ -8,8 +8,9 @@ import numpy as np
 
 from biolayers.intervals.errors import IntervalError
 from biolayers.intervals.table import STRANDS, Intervals
+from biolayers.naming import titles_of, usual_title
 
-# What tables call the columns; compared in lower case, without "_" and "#".
+# What tables call the columns, see `usual_title`.
 _TITLES = {
     "contig": ("contig", "chrom", "chr", "chromosome", "seqname", "seqnames", "seqid"),
     "start": ("start", "chromstart"),
@@ -60,12 +61,8 @@ def _of_rows(rows: list[Any]) -> Intervals:
 
 
 def _of_columns(frame: Any) -> Intervals:
-    titles = list(frame.keys()) if isinstance(frame, Mapping) else list(frame.columns)
-    plain = {str(title).lower().replace("_", "").lstrip("#"): title for title in titles}
-    found = {
-        name: next((plain[usual] for usual in known if usual in plain), None)
-        for name, known in _TITLES.items()
-    }
+    titles = titles_of(frame)
+    found = {name: usual_title(titles, known) for name, known in _TITLES.items()}
     for name in ("contig", "start", "end"):
         if found[name] is None:
             raise IntervalError(

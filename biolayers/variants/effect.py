@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from biolayers.progress import bar
 from biolayers.variants.dataset import VariantDataset
 from biolayers.variants.errors import VariantError
 from biolayers.variants.table import Variants
+from shared.progress import bar
 
 STATISTICS = ("difference", "log_ratio")
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from biolayers.naming import titles_of, usual_title
 from biolayers.variants.alleles import check_letters
 from biolayers.variants.errors import VariantError
 from biolayers.variants.table import Variants
 
-# What tables call the columns; compared in lower case, without "_" and "#".
+# What tables call the columns, see `usual_title`.
 _TITLES = {
     "contig": ("contig", "chrom", "chromosome", "chr", "seqname"),
     "position": ("position", "start", "pos"),
@@ -73,22 +74,19 @@ def _of_rows(rows: list[Any], one_based: bool) -> Variants:
 
 
 def _of_columns(frame: Any, one_based: bool | None) -> Variants:
-    titles = list(frame.keys()) if isinstance(frame, Mapping) else list(frame.columns)
-    plain = {str(title).lower().replace("_", "").lstrip("#"): title for title in titles}
-    found = {
-        name: next((usual for usual in known if usual in plain), None) for name, known in _TITLES.items()
-    }
+    titles = titles_of(frame)
+    found = {name: usual_title(titles, known) for name, known in _TITLES.items()}
     for name, title in found.items():
         if title is None and name != "id":
             raise VariantError(
                 f"variants: expected a column {name!r} (or {', '.join(_TITLES[name][1:])}), received {titles}"
             )
-    if found["position"] == "pos" and one_based is None:
+    if one_based is None and found["position"] == usual_title(titles, ["pos"]):
         raise VariantError(
-            f"variants: expected one_based=True or one_based=False for the column {plain['pos']!r}, received "
-            "neither; positions in VCF files count from 1"
+            f"variants: expected one_based=True or one_based=False for the column {found['position']!r}, "
+            "received neither; positions in VCF files count from 1"
         )
-    columns = [_cells(frame[plain[title]]) for title in found.values() if title is not None]
+    columns = [_cells(frame[title]) for title in found.values() if title is not None]
     lengths = [len(column) for column in columns]
     if len(set(lengths)) > 1:
         raise VariantError(f"variants: expected columns of one length, received lengths {lengths}")

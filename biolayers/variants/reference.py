@@ -1,7 +1,6 @@
 """Variants against their reference: does the allele stand there, and how far left can an indel move?"""
 
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -10,12 +9,14 @@ import numpy as np
 
 from biolayers.alphabet import DNA
 from biolayers.fasta import Fasta
+from biolayers.naming import other_style
 from biolayers.variants.edits import trimmed
 from biolayers.variants.errors import VariantError
 from biolayers.variants.strings import Strings
 from biolayers.variants.table import Variants
 
-_READING = DNA.with_policy(ut="convert", other="unknown")  # reads every letter, lower case as capitals
+# reads every letter, lower case as capitals: without the refusals and masks that are wanted for training
+_READING = DNA.with_policy(ut="convert", other="unknown")
 _LETTERS = 1 << 24  # of the reference that are looked at together
 _STEP = 64  # letters that an indel's left side is read in
 _REASONS = {"mismatch": "mismatch", "contigs": "contig"}  # options, and what `skipped` calls them
@@ -40,8 +41,8 @@ def matched(variants: Variants, fasta: Fasta, *, mismatch: str, contigs: str) ->
 
 def _unknown_contig(variants: Variants, fasta: Fasta, index: int) -> str:
     name = variants.name(index)
-    other = name[3:] if name.startswith("chr") else f"chr{name}"
-    close = [other] if other in fasta else get_close_matches(name, list(fasta)[:10_000], 1)
+    other = other_style(name, fasta)
+    close = get_close_matches(name, list(fasta)[:10_000], 1) if other is None else [other]
     remedy = (
         f"if it is called {close[0]!r} there, use variants.rename({{{name!r}: {close[0]!r}}})"
         if close
@@ -54,7 +55,7 @@ def _fits(variants: Variants, fasta: Fasta) -> np.ndarray:
     """Whether each reference allele stands at its place: (n,) bool."""
     lengths = variants.ref.lengths
     fits = (variants.position >= 0) & (variants.position + lengths <= fasta.lengths[variants.contig])
-    reader, accepted = _reading(fasta), _accepted()
+    reader, accepted = fasta.with_alphabet(_READING), _accepted()
     for rows in _chunks(lengths, np.flatnonzero(fits)):
         width = int(lengths[rows].max())
         starts = variants.position[rows]
@@ -73,13 +74,6 @@ def _chunks(lengths: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
         count = max(1, int(np.searchsorted(sizes, _LETTERS, "right")))
         yield rows[:count]
         rows = rows[count:]
-
-
-def _reading(fasta: Fasta) -> Fasta:
-    """The same file, read without the refusals and masks that the user wants for training."""
-    reader = copy(fasta)
-    reader.alphabet = _READING
-    return reader
 
 
 @lru_cache(maxsize=1)
@@ -118,7 +112,7 @@ def _mismatch(variants: Variants, fasta: Fasta, index: int) -> str:
 def normalized(variants: Variants, fasta: Fasta) -> Variants:
     """See `Variants.normalized`; the variants are matched already."""
     spans = trimmed(variants)
-    reader = _reading(fasta)
+    reader = fasta.with_alphabet(_READING)
     refs, alts, positions = list(variants.ref), list(variants.alt), variants.position.copy()
     lengths = spans.stop - spans.start
     longer = (variants.ref.lengths > 1) | (variants.alt.lengths > 1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pennylane as qml
@@ -10,8 +10,8 @@ import torch
 from pennylane.measurements import Shots
 from pennylane.operation import Operator
 from torch import Tensor
-from torch.autograd import Function
 
+from qlayers.first_order import evaluated
 from qlayers.hardware.gradients import Method, ParameterShift, Perturbation
 from qlayers.hardware.mitigation import Mitigation, Runs
 from qlayers.hardware.readings import EXACT
@@ -91,7 +91,7 @@ class OnDevice:
         named = zip((*program.names, None), (*weights, inputs), strict=True)
         sources = frozenset(name for name, value in named if _is_trained(value))
         wanted = [parameter for parameter in tapes.parameters if parameter.sources & sources]
-        values = _Executed.apply(numbers, self, tapes, wanted)
+        (values,) = evaluated(numbers, _Job(self, tapes, wanted))
         return tapes.outputs(values, numbers).to(inputs.device)
 
     def values(self, tapes: Tapes, circuits: Sequence[Sequence[Operator]]) -> np.ndarray:
@@ -144,68 +144,30 @@ class OnDevice:
             )
 
 
-class _Executed(Function):
-    """Values of circuits, (b, values), from their numbers, (b, columns)."""
+class _Job(NamedTuple):
+    """See `qlayers.first_order.Job`: circuits given by their numbers (b, columns), and values (b, values)."""
 
-    @staticmethod
-    def forward(numbers: Tensor, backend: OnDevice, tapes: Tapes, wanted: Sequence[Parameter]) -> Tensor:
-        circuits = [tapes.operators(row) for row in numbers.detach().numpy()]
-        size = sum(tapes.readings.sizes)
-        if not circuits or not size:
-            return numbers.new_zeros(len(circuits), size)
-        return torch.from_numpy(backend.values(tapes, circuits))
+    backend: OnDevice
+    tapes: Tapes
+    wanted: Sequence[Parameter]
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        numbers, *ctx.rest = inputs
-        ctx.save_for_backward(numbers)
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        return _Gradient.apply(*ctx.saved_tensors, slope, *ctx.rest), None, None, None
-
-    @staticmethod
-    def vmap(info: Any, dims: tuple, numbers: Tensor, *rest: Any) -> tuple[Tensor, int]:
-        return _folded(_Executed, info, dims[:1], [numbers], rest)
-
-
-class _Gradient(Function):
-    """The gradient with respect to the numbers, (b, columns), from the slope (b, values)."""
-
-    @staticmethod
-    def forward(
-        numbers: Tensor, slope: Tensor, backend: OnDevice, tapes: Tapes, wanted: Sequence[Parameter]
-    ) -> Tensor:
-        given = numbers.detach().numpy(), slope.detach().resolve_conj().numpy()
-        return torch.from_numpy(backend.gradient(tapes, wanted, *given))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> None:
-        raise UserError(
+    @property
+    def once(self) -> str:
+        return (
             "On a device a layer has first derivatives only, received a request for the second; use the "
             "layer without device= and runner= for those."
         )
 
-    @staticmethod
-    def vmap(info: Any, dims: tuple, numbers: Tensor, slope: Tensor, *rest: Any) -> tuple[Tensor, int]:
-        return _folded(_Gradient, info, dims[:2], [numbers, slope], rest)
+    def forward(self, numbers: Tensor) -> tuple[Tensor]:
+        circuits = [self.tapes.operators(row) for row in numbers.detach().numpy()]
+        size = sum(self.tapes.readings.sizes)
+        if not circuits or not size:
+            return (numbers.new_zeros(len(circuits), size),)
+        return (torch.from_numpy(self.backend.values(self.tapes, circuits)),)
 
-
-def _folded(
-    function: type[Function], info: Any, dims: Sequence, tensors: Sequence[Tensor], rest: Sequence
-) -> tuple[Tensor, int]:
-    """A function of (b, ...) tensors on (v, b, ...), as one batch of v b."""
-    size = info.batch_size
-    moved = [
-        tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        for tensor, dim in zip(tensors, dims, strict=True)
-    ]
-    found = function.apply(*(tensor.flatten(0, 1) for tensor in moved), *rest)
-    return found.unflatten(0, moved[0].shape[:2]), 0
+    def backward(self, numbers: Tensor, slope: Tensor) -> Tensor:
+        given = numbers.detach().numpy(), slope.detach().resolve_conj().numpy()
+        return torch.from_numpy(self.backend.gradient(self.tapes, self.wanted, *given))
 
 
 def _is_trained(value: Tensor) -> bool:

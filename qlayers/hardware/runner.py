@@ -20,12 +20,12 @@ from qlayers.hardware.identity import Identity, description, shots_text
 from qlayers.hardware.job import Execution, Job, cost_of, pack
 from qlayers.hardware.journal import Entry, Journal, Row
 from qlayers.hardware.link import Link, Prepared
-from qlayers.hardware.progress import bar
 from qlayers.hardware.repetitions import Repetitions
 from qlayers.hardware.results import decode
 from qlayers.hardware.retries import Retries, retries_of
 from qlayers.hardware.submission import Submitter
 from shared.errors import UserError
+from shared.progress import bar
 
 IN_DOUBT = ("ask", "again")
 
@@ -263,7 +263,7 @@ class Runner(Estimates):
 
     def _results(self, wanted: dict[Row, Execution]) -> dict[Row, Any]:
         texts: dict[Row, str] = {}
-        with bar(len(wanted), show=self.progress) as advance:
+        with bar(len(wanted), "circuits", show=self.progress) as advance:
             while missing := _without(wanted, texts):
                 plan = self._plan(missing)
                 texts |= plan.known

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from qlayers.circuit import Circuit
+from qlayers.first_order import evaluated
 from qlayers.measure import Measurement, check_exact
 from qlayers.program import Captured
 from qlayers.readout import exactly, joined
@@ -23,9 +24,8 @@ from shared.errors import UserError
 if TYPE_CHECKING:
     from qlayers.retrace import Retraced
 
-MOST_NUMBERS = (
-    2**22
-)  # amplitudes, outcomes or angles of circuits that are in memory at once, 32 MiB in float64
+# amplitudes, outcomes or angles of circuits that are in memory at once: 32 MiB in float64
+MOST_NUMBERS = 2**22
 
 
 class Sampled:
@@ -66,7 +66,7 @@ class Sampled:
             wanted = self._wanted(prepared, inputs, weights)
             start = point if isinstance(self.method, Spsa) else turns
             job = _Job(prepared, self.method, self.shots, self.generator, wanted)
-            estimates, shots = _Estimates.apply(start, job)
+            estimates, shots = evaluated(start, job)
             results = prepared.reading.results(estimates, coefficients, shots)
             return joined(results, program.circuit.single)
 
@@ -177,7 +177,12 @@ def _prepared(circuit: Circuit, names: tuple[str, ...], trajectories: int | None
 
 
 class _Job:
-    """One forward pass and the backward passes that may follow: everything but tensors."""
+    """See `qlayers.first_order.Job`."""
+
+    once = (
+        "Second derivatives: expected outputs of the exact engine, received a gradient by parameter shifts "
+        'or spsa, which cannot be differentiated; leave out shots and use diff_method="best".'
+    )
 
     def __init__(
         self,
@@ -191,9 +196,14 @@ class _Job:
         self._prepared, self._shots, self._generator = prepared, shots, generator
         self._seed: Seed | None = None
 
+    @property
+    def _is_random(self) -> bool:
+        """Whether there are shots or signs of directions to draw."""
+        return self._shots is not None or isinstance(self.method, Spsa)
+
     def forward(self, start: Tensor) -> tuple[Tensor, Tensor]:
         """(b, C) estimates and (b, shots, S) single shots at points or turns (b, P)."""
-        if self._shots is not None:  # only here, below all transforms, is it no concern of vmap's
+        if self._is_random:  # only here, below all transforms, is it no concern of vmap's
             self._seed = Seed.of(self._generator)
         reading, rows = self._prepared.reading, self._prepared.rows
         estimates, shots = [], []
@@ -222,51 +232,3 @@ class _Job:
 def _tensor(parts: Sequence[np.ndarray], like: Tensor) -> Tensor:
     found = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return torch.from_numpy(found).to(like)
-
-
-class _Estimates(torch.autograd.Function):
-    @staticmethod
-    def forward(start: Tensor, job: _Job) -> tuple[Tensor, Tensor]:
-        return job.forward(start)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        start, ctx.job = inputs
-        ctx.save_for_backward(start)
-        ctx.mark_non_differentiable(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
-        (start,) = ctx.saved_tensors
-        return _Slopes.apply(start, grad, ctx.job), None
-
-    @staticmethod
-    def vmap(info: Any, dims: tuple, start: Tensor, job: _Job) -> tuple:
-        start = start.movedim(dims[0], 0)  # (v, b, P): further rows
-        found = _Estimates.apply(start.flatten(0, 1), job)
-        return tuple(part.unflatten(0, start.shape[:2]) for part in found), (0, 0)
-
-
-class _Slopes(torch.autograd.Function):
-    @staticmethod
-    def forward(start: Tensor, grad: Tensor, job: _Job) -> Tensor:
-        return job.backward(start, grad)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        raise UserError(
-            "Second derivatives: expected outputs of the exact engine, received a gradient by parameter "
-            'shifts or spsa, which cannot be differentiated; leave out shots and use diff_method="best".'
-        )
-
-    @staticmethod
-    def vmap(info: Any, dims: tuple, start: Tensor, grad: Tensor, job: _Job) -> tuple:
-        size = info.batch_size
-        start = start.movedim(dims[0], 0) if dims[0] is not None else start.expand(size, *start.shape)
-        grad = grad.movedim(dims[1], 0) if dims[1] is not None else grad.expand(size, *grad.shape)
-        found = _Slopes.apply(start.flatten(0, 1), grad.flatten(0, 1), job)
-        return found.unflatten(0, start.shape[:2]), 0

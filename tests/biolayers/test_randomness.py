@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biolayers.batching.randomness import _mix, coin, integers, shuffled, uniform
+from biolayers.batching.randomness import coin, integers, shuffled, uniform
 from biolayers.kernels.numba import draws
+from shared import splitmix
 from shared.errors import UserError
 
 SEEDS = st.integers(0, 2**64 - 1)
@@ -98,7 +99,7 @@ def test_coins(probability: float) -> None:
 
 def test_the_mixing_function_is_that_of_the_kernels() -> None:
     values = np.array([0, 1, 2**63, 2**64 - 1, 0x9E3779B97F4A7C15], np.uint64)
-    assert _mix(values).tolist() == draws.mix.py_func(values).tolist()
+    assert splitmix.mix(values).tolist() == [draws.mix(value) for value in values]
 
 
 @pytest.mark.parametrize("indices", [[], np.empty(0, np.int64), range(0)])

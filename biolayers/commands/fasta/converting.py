@@ -17,8 +17,8 @@ from biolayers.commands.fasta.streams import (
     stored,
     write_record,
 )  # fmt: skip
-from biolayers.progress import bar
 from shared.errors import UserError
+from shared.progress import bar
 
 COMPRESSED = (".gz", ".bgz", ".bgzf")
 FASTQ = (".fq", ".fastq")

@@ -5,8 +5,8 @@ import torch
 
 from biolayers import shuffle as shuffled
 from biolayers.commands.fasta.streams import ALPHABETS, check_width, opened, output, write_record
-from biolayers.progress import bar
 from shared.errors import UserError
+from shared.progress import bar
 
 _CHUNK = 1 << 22  # letters of copies that are shuffled at once
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from biolayers import Fasta
 from biolayers.commands.fasta.streams import ALPHABETS, opened, shown
-from biolayers.progress import bar
+from shared.progress import bar
 
 _CHUNK = 1 << 24  # letters that are read at once
 SHARES = (5, 25, 50, 75, 95)  # percentiles of the lengths

@@ -1,9 +1,9 @@
 """Shots drawn from tables of probabilities, by random numbers that follow from a seed, a row and a count.
 
 The n-th number of a row needs no other, so that no result depends on threads or on how rows are cut; it is
-SplitMix64's (Steele, Lea & Flood, OOPSLA 2014, doi:10.1145/2660193.2660195), which costs a tenth of
-Philox here. Counts of outcomes are a multinomial draw as a chain of binomial ones: small means by inversion,
-others by the transformed rejection BTRS (Hoermann, 1993, doi:10.1080/00949659308811496).
+SplitMix64's (`shared.splitmix`), which costs a tenth of Philox here. Counts of outcomes are a multinomial
+draw as a chain of binomial ones: small means by inversion, others by the transformed rejection BTRS
+(Hoermann, 1993, doi:10.1080/00949659308811496).
 """
 
 from math import exp, floor, lgamma, log, log1p, sqrt
@@ -11,33 +11,28 @@ from math import exp, floor, lgamma, log, log1p, sqrt
 import numpy as np
 from numba import njit
 
+from shared import splitmix
+from shared.splitmix import GAMMA
+
 _KERNEL = {"nogil": True, "cache": True}
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # the odd number next to 2^64 / golden ratio
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_11, _27, _30, _31 = np.uint64(11), np.uint64(27), np.uint64(30), np.uint64(31)
+_11 = np.uint64(11)
 _INVERTED = 10.0  # means up to which a binomial number is found by inversion
 
-
-@njit(inline="always")
-def mix(value):
-    """A bijection of 64-bit numbers that leaves no pattern."""
-    value = (value ^ (value >> _30)) * _FIRST
-    value = (value ^ (value >> _27)) * _SECOND
-    return value ^ (value >> _31)
+mix = njit(inline="always")(splitmix.mix)
 
 
 @njit(inline="always")
 def start_of(key, nonce, row):
     """Where the numbers of a row begin, from the two halves of a seed and the row as int64."""
-    return mix(mix(mix(np.uint64(key) + _GAMMA) ^ np.uint64(nonce)) + np.uint64(row) * _GAMMA)
+    return mix(mix(mix(np.uint64(key) + GAMMA) ^ np.uint64(nonce)) + np.uint64(row) * GAMMA)
 
 
 @njit(inline="always")
 def uniform(stream):
     """The next number in [0, 1) of a stream (1,) uint64, a multiple of 2^-53."""
-    stream[0] += _GAMMA
+    stream[0] += GAMMA
     return np.float64(np.int64(mix(stream[0]) >> _11)) * 2.0**-53
 
 
