@@ -6,7 +6,7 @@ READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test agree fuzz conformance test-hardware lint format bench
+.PHONY: help demo test agree fuzz workers conformance test-hardware lint format bench
 
 help:  ## show this list
 	@echo "usage: make TARGET"
@@ -21,12 +21,15 @@ test: $(READY)  ## run all tests and doctests, warnings are errors (ARGS="-k nam
 agree: $(READY)  ## 2,000 random circuits against default.qubit, values and derivatives (about 5 minutes)
 	@QBIO_CIRCUITS=2000 $(BIN)/python -m pytest tests/qlayers/test_agreement.py
 
+workers: $(READY)  ## 1,000 random batches from 8 processes, forked and spawned, against those of one
+	@QBIO_EPOCHS=77 $(BIN)/python -m pytest -n 0 tests/biolayers/test_loader.py -k workers_change_nothing
+
 conformance: $(READY)  ## PennyLane's own tests of devices on qbio.simulator, exact and with shots
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pl-device-test --device=qbio.simulator --shots=None -q -p no:cacheprovider
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pl-device-test --device=qbio.simulator --shots=20000 -q -p no:cacheprovider
 
-fuzz: $(READY)  ## a million mutated FASTA and FASTQ files against a naive parser (about an hour)
-	@QBIO_FUZZ=1000000 $(BIN)/python -m pytest -n 0 tests/biolayers/test_fuzz.py
+fuzz: $(READY)  ## a million mutated FASTA and FASTQ files against a naive parser (half an hour)
+	@QBIO_FUZZ=1000000 QBIO_UNCHECKED=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/biolayers/test_fuzz.py
 
 test-hardware: .venv-hardware/.ready  ## what needs Qiskit (the runner on a fake processor) or JAX, in an environment of its own
 	@.venv-hardware/bin/python -m pytest -n 0 tests/qlayers/hardware/test_qiskit.py tests/qlayers/device/test_jax.py

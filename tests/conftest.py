@@ -1,5 +1,6 @@
 """The ground rules of every test: checked types and shapes, fixed seeds, two threads, bounded hypothesis."""
 
+import ast
 import contextlib
 import functools
 import inspect
@@ -20,14 +21,39 @@ PACKAGES = ["shared", "qlayers", "biolayers"]
 
 
 def _drop_stale_kernels():
-    """Remove compiled kernels older than any source beside them: Numba looks at a kernel's own file alone."""
+    """Remove compiled kernels older than a file they are made of: Numba looks at their own alone."""
     root = Path(__file__).resolve().parent.parent
-    for folder in {path.parent for package in PACKAGES for path in (root / package).rglob("*.nbi")}:
-        newest = max(source.stat().st_mtime for source in folder.parent.glob("*.py"))
-        for compiled in folder.glob("*.nb[ic]"):
-            with contextlib.suppress(FileNotFoundError):  # another session was faster
-                if compiled.stat().st_mtime < newest:
-                    compiled.unlink()
+    for compiled in [path for package in PACKAGES for path in (root / package).rglob("*.nb[ic]")]:
+        source = compiled.parent.parent / f"{compiled.name.split('.')[0]}.py"
+        with contextlib.suppress(FileNotFoundError):  # another session was faster
+            if not source.exists() or compiled.stat().st_mtime < _newest(source, root):
+                compiled.unlink()
+
+
+@functools.cache
+def _newest(source: Path, root: Path) -> float:
+    """When a file or any of the project's that it imports, directly or not, was last written."""
+    seen, todo = set(), [source]
+    while todo:
+        path = todo.pop()
+        if path not in seen:
+            seen.add(path)
+            todo += _imported(path, root)
+    return max(path.stat().st_mtime for path in seen)
+
+
+@functools.cache
+def _imported(source: Path, root: Path) -> list[Path]:
+    found = []
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found += [root / f"{name.replace('.', '/')}.py" for name in names if name.split(".")[0] in PACKAGES]
+    return [path for path in found if path.exists()]
 
 
 _drop_stale_kernels()
@@ -73,8 +99,9 @@ def _worth_checking(function) -> bool:
     return bool(function.__annotations__) and "<locals>" not in function.__qualname__
 
 
-jaxtyping.jaxtyped = _jaxtyped_in_eager_mode
-jaxtyping.install_import_hook(PACKAGES, typechecker="beartype.beartype")
+if not os.environ.get("QBIO_UNCHECKED"):  # for tests of which a million are wanted
+    jaxtyping.jaxtyped = _jaxtyped_in_eager_mode
+    jaxtyping.install_import_hook(PACKAGES, typechecker="beartype.beartype")
 
 # Property tests: the same examples in every run, no clock; `HYPOTHESIS_PROFILE=thorough` searches on
 

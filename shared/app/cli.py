@@ -8,11 +8,13 @@ until a command runs, so that `qbio --help` is quick.
 import atexit
 import gc
 import importlib
+import inspect
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from typing import Any
 
 from shared.app.groups import Group
 from shared.errors import UserError
@@ -108,8 +110,18 @@ def _run(words: list[str]) -> int:
         name = options["subcommand"]
         command, options = command.commands[name], options[name]
     options.pop("config", None)
-    result = command(**options)  # type: ignore[misc, operator]
+    result = _call(command, options)  # type: ignore[arg-type]
     return result if isinstance(result, int) else 0
+
+
+def _call(command: Callable, options: dict[str, Any]) -> Any:
+    """Call a command with its options; what a `*parameter` takes goes in by its place, as all before it."""
+    parameters = inspect.signature(command).parameters.values()
+    words = next((each.name for each in parameters if each.kind is each.VAR_POSITIONAL), None)
+    if words is None:
+        return command(**options)
+    placed = [options.pop(each.name) for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    return command(*placed, *options.pop(words), **options)
 
 
 def _load_or_reason(entry: EntryPoint) -> Callable | Group | str:

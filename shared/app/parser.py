@@ -107,4 +107,16 @@ def _add_options(parser: Parser, command: Callable) -> str:
         each.kind is Parameter.POSITIONAL_OR_KEYWORD for each in signature(command).parameters.values()
     )
     parser.add_function_arguments(command, as_group=False, as_positional=placed)
+    for name in words_of(command):
+        help_of = {each.arg_name.lstrip("*"): each.description for each in text.params}
+        parser.add_argument(name, nargs="*", metavar=name.upper(), help=help_of.get(name))
     return summary
+
+
+def words_of(command: Callable) -> list[str]:
+    """The parameter that takes any number of words by their place (`*names`), if there is one.
+
+    >>> words_of(lambda path, *names, width=60: None)
+    ['names']
+    """
+    return [each.name for each in signature(command).parameters.values() if each.kind is each.VAR_POSITIONAL]

@@ -88,10 +88,10 @@ def test_stats(qbio, small, pipe):
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["--regions", "one:3-6", "two"], [("one:3-6", "GTAC"), ("two", "GGGTTT")]),
-        (["--regions", "one:15", "one:1-1,0"], [("one:15-18", "acgt"), ("one:1-10", "ACGTACGTAC")]),
-        (["--regions", "two:1-2", "--reverse-complement"], [("two:1-2(-)", "CC")]),
-        (["--regions", "one", "--reverse-complement"], [("one(-) first record", "acgtNNACGTACGTACGT")]),
+        (["one:3-6", "two"], [("one:3-6", "GTAC"), ("two", "GGGTTT")]),
+        (["one:15", "one:1-1,0"], [("one:15-18", "acgt"), ("one:1-10", "ACGTACGTAC")]),
+        (["two:1-2", "--reverse-complement"], [("two:1-2(-)", "CC")]),
+        (["one", "--reverse-complement"], [("one(-) first record", "acgtNNACGTACGTACGT")]),
         (["--bed", "BED"], [("x one:1-4(-)", "ACGT"), ("two:5-6(+)", "TT")]),
         (["--names", "NAMES"], [("two", "GGGTTT"), ("one:2-3", "CG")]),
     ],
@@ -108,7 +108,7 @@ def test_fetch(qbio, small, tmp_path, words, wanted):
 def test_fetch_from_a_pipe_to_a_file(qbio, small, tmp_path, pipe):
     pipe(TEXT)
     to = tmp_path / "part.fa.gz"
-    assert qbio("fasta", "fetch", "-", "--regions", "one", "--width", 5, "--out", to) == (0, "", "")
+    assert qbio("fasta", "fetch", "-", "one", "--width", 5, "--out", to) == (0, "", "")
     assert gzip.decompress(to.read_bytes()).decode() == ">one first record\nACGTA\nCGTAC\nGTNNa\ncgt\n"
     assert str(Fasta(to)["one"]) == "ACGTACGTACGTNNacgt"
 
@@ -206,13 +206,14 @@ def test_convert(qbio, small, tmp_path, pipe):
         (["stats", "nosuch.fa"], ["nosuch.fa", "check the path"]),
         (["stats", "EMPTY"], ["empty.fa", "received an empty file"]),
         (["stats", "BROKEN"], ["broken.fa, line 1", "expected '>'"]),
-        (["fetch", "SMALL"], ["--regions, --bed or --names"]),
-        (["fetch", "SMALL", "--regions", "three"], ["small.fa", "received 'three'; it has 'one', 'two'"]),
-        (["fetch", "SMALL", "--regions", "one:9-30"], ["<= 18, its length", "received 'one:9-30'"]),
+        (["fetch", "SMALL"], ["regions such as chr1:1-100, --bed or --names"]),
+        (["fetch", "SMALL", "three"], ["small.fa", "received 'three'; it has 'one', 'two'"]),
+        (["fetch", "SMALL", "--width", "5", "one"], ["received one", "words without one stand together"]),
+        (["fetch", "SMALL", "one:9-30"], ["<= 18, its length", "received 'one:9-30'"]),
         (["fetch", "SMALL", "--bed", "BED"], ["x.bed, line 1", "one:5-40"]),
-        (["fetch", "SMALL", "--regions", "one", "--width", "-1"], ["--width", "received -1"]),
-        (["fetch", "SMALL", "--regions", "one", "--out", "SMALL"], ["is there already", "--force"]),
-        (["fetch", "SMALL", "--regions", "one", "--out", "no/x.fa"], ["there is no folder no"]),
+        (["fetch", "SMALL", "one", "--width", "-1"], ["--width", "received -1"]),
+        (["fetch", "SMALL", "one", "--out", "SMALL"], ["is there already", "--force"]),
+        (["fetch", "SMALL", "one", "--out", "no/x.fa"], ["there is no folder no"]),
         (["index", "-"], ["received standard input"]),
         (["split", "SMALL", "--out", "parts", "--by", "luck"], ["--by", "luck"]),
         (["split", "SMALL", "--out", "parts", "--fractions", "half"], ["--fractions", "half"]),

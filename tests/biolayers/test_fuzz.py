@@ -1,8 +1,9 @@
 """Mutated files: the reader finds what a naive parser finds, or refuses what that refuses.
 
-`make fuzz` tries a million; the ordinary tests some hundreds.
+`make fuzz` tries a million, in parts that processes share; the ordinary tests some hundreds.
 """
 
+import itertools
 import os
 import random
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import pytest
 from biolayers import DNA, Fasta, FastaError, Fastq, convert, read_batches
 from biolayers.reading import records, window
 
-COUNT = int(os.environ.get("QBIO_FUZZ", "400"))
+COUNT = int(os.environ.get("QBIO_FUZZ", "700"))
+PART = 10_000  # files of a part
 ANY = DNA.with_policy(other="unknown")  # letters are not what is tested here
 BLANKS = b" \t\r\v\f"
 
@@ -231,32 +233,42 @@ def check_fastq(rng: random.Random, path: Path, content: bytes) -> None:
     Path(f"{path}.fai").unlink(missing_ok=True)
 
 
-def test_mutated_fasta(tmp_path: Path, resize: Resize) -> None:
-    rng = random.Random(0)
+def parts(share: float) -> list[tuple[int, int]]:
+    """The share of all files in parts: the number of each, and how many files it has."""
+    count = round(share * COUNT)
+    edges = [*range(0, count, PART), count]
+    return [(i, end - start) for i, (start, end) in enumerate(itertools.pairwise(edges))]
+
+
+@pytest.mark.parametrize(("part", "count"), parts(0.6))
+def test_mutated_fasta(tmp_path: Path, resize: Resize, part: int, count: int) -> None:
+    rng = random.Random(f"fasta {part}")
     for seed in FASTA:
         check_fasta(rng, tmp_path / "x.fa", seed)
-    for _ in range(COUNT):
+    for _ in range(count):
         resize(rng)
         check_fasta(rng, tmp_path / "x.fa", mutated(rng, rng.choice(FASTA)))
 
 
-def test_mutated_fastq(tmp_path: Path, resize: Resize) -> None:
-    rng = random.Random(1)
+@pytest.mark.parametrize(("part", "count"), parts(0.3))
+def test_mutated_fastq(tmp_path: Path, resize: Resize, part: int, count: int) -> None:
+    rng = random.Random(f"fastq {part}")
     for seed in FASTQ:
         check_fastq(rng, tmp_path / "x.fq", seed)
-    for _ in range(COUNT // 2):
+    for _ in range(count):
         resize(rng)
         check_fastq(rng, tmp_path / "x.fq", mutated(rng, rng.choice(FASTQ)))
 
 
-def test_mutated_bgzip(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("part", "count"), parts(0.1))
+def test_mutated_bgzip(tmp_path: Path, part: int, count: int) -> None:
     """Damage to compressed bytes is never served: the text is right, or the file is refused."""
-    rng = random.Random(2)
+    rng = random.Random(f"bgzip {part}")
     path, plain = tmp_path / "x.fa.gz", tmp_path / "x.fa"
     plain.write_bytes(FASTA[4])
     convert(plain, path)
     sound = path.read_bytes()
-    for _ in range(COUNT // 4):
+    for _ in range(count):
         content = bytearray(sound)
         for _ in range(rng.choice([1, 2, 4])):
             content[rng.randrange(len(content))] = rng.randrange(256)

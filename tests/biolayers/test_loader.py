@@ -188,13 +188,19 @@ def augmented(tmp_path_factory: pytest.TempPathFactory) -> FastaDataset:
     return FastaDataset(path, label_pattern="y=(.+)", targets="y", **options)
 
 
+# `make workers` asks for more epochs, 1,000 batches in all, and for 8 processes started either way
+EPOCHS = int(os.environ.get("QBIO_EPOCHS", "2"))
+WORKERS = [(1, "fork"), (8, "fork"), (8 if EPOCHS > 2 else 1, "spawn")]
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes:UserWarning")
-@pytest.mark.parametrize(("workers", "context"), [(1, "fork"), (8, "fork"), (1, "spawn")])
+@pytest.mark.parametrize(("workers", "context"), WORKERS)
 def test_workers_change_nothing(augmented: FastaDataset, workers: int, context: str) -> None:
     options = {"batch_size": 8, "shuffle": True, "seed": 4, "bucket": True}
-    here = epochs(loader(augmented, **options))
-    assert epochs(loader(augmented, workers=workers, context=context, **options)) == here
-    assert here != epochs(loader(augmented, **{**options, "seed": 5}))
+    here = epochs(loader(augmented, **options), EPOCHS)
+    with_workers = loader(augmented, workers=workers, context=context, **options)
+    assert epochs(with_workers, EPOCHS) == here
+    assert here != epochs(loader(augmented, **{**options, "seed": 5}), EPOCHS)
 
 
 def test_only_epochs_are_augmented(augmented: FastaDataset) -> None:

@@ -40,8 +40,7 @@ def show_stats(fasta: str, *, alphabet: AlphabetName = "DNA", json: bool = False
 
 def fetch_regions(
     fasta: str,
-    *,
-    regions: list[str] | None = None,
+    *regions: str,
     bed: str | None = None,
     names: str | None = None,
     reverse_complement: bool = False,
@@ -71,7 +70,7 @@ def fetch_regions(
 
     with on_the_command_line():
         fetching.fetch(
-            fasta, regions or [], bed, names, turn=reverse_complement, alphabet=alphabet, width=width,
+            fasta, regions, bed, names, turn=reverse_complement, alphabet=alphabet, width=width,
             out=out, force=force,
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Parts of a file by region, BED interval or name."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class Region:
 
 def fetch(
     path: str,
-    regions: list[str],
+    regions: Sequence[str],
     bed: str | None,
     names: str | None,
     *,
@@ -35,10 +35,12 @@ def fetch(
 ) -> None:
     """Write the regions, then the intervals, then what the file of names says."""
     if not regions and bed is None and names is None:
-        raise UserError("qbio fasta fetch: expected --regions, --bed or --names, received none")
+        raise UserError(
+            "qbio fasta fetch: expected regions such as chr1:1-100, --bed or --names, received none"
+        )
     check_width(width)
     with opened(path, ALPHABETS[alphabet]) as fasta:
-        wanted = [parse(fasta, text, "--regions") for text in regions]
+        wanted = [parse(fasta, text, "REGIONS") for text in regions]
         wanted += list(_of_bed(fasta, bed)) if bed is not None else []
         wanted += list(_of_names(fasta, names)) if names is not None else []
         with output(out, force=force) as write:
