@@ -17,8 +17,11 @@ from biolayers.reading.fit import fit
 from biolayers.reading.records import HEAD, Found, Scanner, beginning_of
 from biolayers.reading.source import Source
 from biolayers.reading.storing import is_fresh, store
+from shared.threads import parallel
 
 log = logging.getLogger("biolayers")
+
+_PIECE = 1 << 14  # records whose lines of an index one thread writes in about 1 ms
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +197,20 @@ def _text(index: Index) -> bytes:
     held = np.diff(index.edges) == 1
     columns = [index.lengths[held], *index.segments]
     columns += [] if index.qualities is None else [index.qualities[held]]
-    return fai.write(np.frombuffer(index.text, np.uint8), held, np.stack(columns)).tobytes()
+    table, names = np.stack(columns), np.frombuffer(index.text, np.uint8)
+    count = max(1, len(held) // _PIECE)
+    records = np.linspace(0, len(held), count + 1).astype(np.int64)
+    rows = np.concatenate([[0], np.cumsum(held)])[records]
+    places = fai.places(names, records)
+    texts: list[np.ndarray] = [names] * count
+
+    def work(first: int, last: int) -> None:
+        for k in range(first, last):
+            own = slice(records[k], records[k + 1])
+            texts[k] = fai.write(names[places[k] : places[k + 1]], held[own], table[:, rows[k] : rows[k + 1]])
+
+    parallel(work, count, grain=1)
+    return b"".join(texts)
 
 
 def _read(text: bytes, source: Source) -> Index | None:

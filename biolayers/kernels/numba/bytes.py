@@ -1,6 +1,8 @@
 """Blocks of 64 bytes as Numba values: the few vector operations that reading letters is made of.
 
-A block is a vector of `shared.simd`; places count bytes of a `uint8` array.
+A block is a vector of `shared.simd`; places count bytes of a `uint8` array. What ends in `_at` takes a memory
+address instead, so that functions can be called without an array: Numba counts the references of each one
+that is handed over.
 """
 
 from typing import Any
@@ -10,13 +12,63 @@ from numba import types
 from numba.extending import intrinsic
 
 from shared import simd
-from shared.simd import Lowering, shuffle, splat_vector
+from shared.simd import Lowering, load_vector, prefetch_line, shuffle, splat_vector, store_vector
 
 BLOCK = simd.BYTES
 
 load, store, prefetch, splat, either = simd.load, simd.store, simd.prefetch, simd.splat, simd.either
+add, address = simd.add, simd.address
 
 _block = simd.vector_of(types.uint8)
+
+
+@intrinsic
+def load_at(typing: Any, place: Any) -> Lowering:
+    """`load_at(place)`: the block at an address."""
+    return _block(types.intp), lambda context, builder, signature, args: load_vector(
+        builder, _pointer(builder, args[0]), _block
+    )
+
+
+@intrinsic
+def store_at(typing: Any, place: Any, block: Any) -> Lowering:
+    """`store_at(place, block)`: write a block to an address."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        store_vector(builder, _pointer(builder, args[0]), args[1], _block)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, _block), lower
+
+
+@intrinsic
+def byte_at(typing: Any, place: Any) -> Lowering:
+    """`byte_at(place)`: the byte at an address."""
+    return types.uint8(types.intp), lambda context, builder, signature, args: builder.load(
+        _pointer(builder, args[0])
+    )
+
+
+@intrinsic
+def put_at(typing: Any, place: Any, byte: Any) -> Lowering:
+    """`put_at(place, byte)`: write a byte to an address."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[1], _pointer(builder, args[0]))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.uint8), lower
+
+
+@intrinsic
+def prefetch_at(typing: Any, place: Any) -> Lowering:
+    """`prefetch_at(place)`: ask for the cache line at an address."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        prefetch_line(builder, _pointer(builder, args[0]), to_write=False)
+        return context.get_dummy_value()
+
+    return types.void(types.intp), lower
 
 
 @intrinsic
@@ -121,6 +173,10 @@ def lowest(typing: Any, bits: Any) -> Lowering:
         return simd.call(builder, "llvm.cttz.i64", args[0].type, [args[0], ir.Constant(ir.IntType(1), 0)])
 
     return types.int64(types.uint64), lower
+
+
+def _pointer(builder: Any, place: Any) -> Any:
+    return builder.inttoptr(place, ir.IntType(8).as_pointer())
 
 
 def _bits(builder: Any, hits: Any) -> Any:

@@ -53,6 +53,20 @@ def parse(text, columns):
 
 
 @njit(nogil=True, cache=True)
+def places(names, numbers):
+    """Where some of the names begin: (n,) int64; their numbers rise, the last may be one too large."""
+    found = np.zeros(numbers.shape[0], np.int64)
+    at = 0
+    number = 0
+    for i in range(numbers.shape[0]):
+        while number < numbers[i]:
+            number += names[at] == NEWLINE
+            at += 1
+        found[i] = at
+    return found
+
+
+@njit(nogil=True, cache=True)
 def write(names, held, columns):
     """The text of an index from names, a line each, and the numbers (columns, n) of those that are `held`."""
     count = columns.shape[0]

@@ -1,15 +1,20 @@
 """Gather many intervals of a text into tokens.
 
-Each interval is gathered in two steps that stay in the first cache: its letters are copied line by line into
-a scratch row, 64 bytes at a time (what is copied too far is overwritten by the next line), then encoded in
-blocks of 64; the first step is left out where they stand on one line. A byte table cannot be looked up in
-vectors without instructions of one kind of processor; comparing with each letter of the alphabet can be done
-everywhere, and takes a fifth of the time of look-ups.
+Blocks of 64 bytes are read along the lines, encoded, and written where their letters belong; what a block has
+beyond its line (the line ending, the next letters) is overwritten by the next one. The last 64 letters of an
+interval are joined in a scratch block before, so that nothing beyond it is written. Nothing beyond the text
+is read either: more than 64 letters of the interval follow where any other block begins.
+
+A byte table cannot be looked up in vectors without instructions of one kind of processor; comparing with each
+letter of the alphabet can be done everywhere, and takes a fifth of the time of look-ups.
+
+Functions that run for every interval take addresses, not arrays: Numba counts the references of each array
+that it hands to a function, in memory that the threads share, and that took most of the time.
 Indices are trusted: `biolayers.reading.requests` checks them.
 """
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -17,6 +22,11 @@ from numba import njit
 from biolayers.alphabet import ILLEGAL, PAD, Alphabet
 from biolayers.kernels.numba import bytes as b
 from biolayers.kernels.numba.bytes import BLOCK
+
+_AHEAD = 2  # how many intervals ahead memory is asked for
+_FAR = 2048  # bytes of an interval that are asked for; what follows the processor foresees
+_NONE, _ALL = np.uint64(0), np.uint64(2**64 - 1)
+_PHRED = 33  # the byte of quality 0
 
 
 class Recipe(NamedTuple):
@@ -69,22 +79,23 @@ def fetch(first, last, data, records, ids, starts, stops, minus, recipe, out, pl
         rooms: (n,) int64: how many bytes it has there; what is left becomes `PAD`.
         refused: (n,) int64: where the first refused letter lies in its interval (forward), or -1.
     """
-    scratch, tail = _scratch(first, last, starts, stops), np.empty(2 * BLOCK, np.uint8)
-    at, column = _announce(data, records, ids[first], starts[first], stops[first]) if first < last else (0, 0)
+    scratch = np.empty(2 * BLOCK, np.uint8)
+    text = (b.address(data), data.shape[0], b.address(scratch))
+    forward, backward = _way(recipe, 0), _way(recipe, 1)
     for i in range(first, last):
-        next_at, next_column = at, column
-        if i + 1 < last:
-            next_at, next_column = _announce(data, records, ids[i + 1], starts[i + 1], stops[i + 1])
-        bases, width, count = records[1, ids[i]], records[2, ids[i]], stops[i] - starts[i]
-        if column + count <= bases:
-            found = _encode(data, at, count, out, places[i], minus[i], recipe, tail)
-        else:
-            _copy_lines(data, at, column, bases, width, count, scratch)
-            found = _encode(scratch, 0, count, out, places[i], minus[i], recipe, tail)
-        refused[i] = found
+        j = min(i + _AHEAD, last - 1)
+        _announce(text, (records[0, ids[j]], records[1, ids[j]], records[2, ids[j]]), starts[j], stops[j])
+        layout = (records[0, ids[i]], records[1, ids[i]], records[2, ids[i]])
+        place, way = b.address(out) + places[i], backward if minus[i] else forward
+        odd = True
+        if recipe.four:
+            odd = _encode_four(text, layout, starts[i], stops[i], place, minus[i], way)
+        if odd:
+            odd = _encode_any(text, layout, starts[i], stops[i], place, minus[i], way)
+        count = stops[i] - starts[i]
+        refused[i] = _first_refused(place, count, minus[i]) if odd else -1
         for k in range(places[i] + count, places[i] + rooms[i]):
             out[k] = PAD
-        at, column = next_at, next_column
 
 
 @njit(nogil=True, cache=True)
@@ -92,144 +103,167 @@ def fetch_qualities(
     first, last, data, records, ids, starts, stops, minus, recipe, out, places, rooms, refused
 ):
     """As `fetch`, for the qualities of FASTQ: each byte less 33, of which none is refused."""
-    scratch = _scratch(first, last, starts, stops)
+    scratch = np.empty(2 * BLOCK, np.uint8)
+    text = (b.address(data), data.shape[0], b.address(scratch))
     for i in range(first, last):
-        offset, bases, width = records[0, ids[i]], records[1, ids[i]], records[2, ids[i]]
-        count, line = stops[i] - starts[i], starts[i] // bases
-        column = starts[i] - line * bases
-        at = offset + line * width + column
-        _copy_lines(data, at, column, bases, width, count, scratch)
-        for k in range(count):
-            out[places[i] + k] = scratch[count - 1 - k if minus[i] else k] - np.uint8(33)
-        for k in range(places[i] + count, places[i] + rooms[i]):
-            out[k] = PAD
+        layout = (records[0, ids[i]], records[1, ids[i]], records[2, ids[i]])
+        place = b.address(out) + places[i]
+        _encode_qualities(text, layout, starts[i], stops[i], place, minus[i], 0)
         refused[i] = -1
+        for k in range(places[i] + stops[i] - starts[i], places[i] + rooms[i]):
+            out[k] = PAD
 
 
-@njit(nogil=True, cache=True)
-def _scratch(first, last, starts, stops):
-    """Room for the letters of the longest interval, and for what is copied too far."""
-    longest = 0
-    for i in range(first, last):
-        longest = max(longest, stops[i] - starts[i])
-    return np.empty(longest + 2 * BLOCK, np.uint8)
+@njit(nogil=True, inline="always")
+def _line(layout, letter):
+    """The line of a letter: its byte, and how many letters there are from it to the line's end."""
+    offset, bases, width = layout
+    line = letter // bases
+    column = letter - line * bases
+    return offset + line * width + column, bases - column
 
 
-@njit(nogil=True, cache=True)
-def _announce(data, records, record, start, stop):
-    """Ask for the cache lines of an interval: the byte of its first letter, and its column in the line."""
-    bases, width = records[1, record], records[2, record]
-    line = start // bases
-    column = start - line * bases
-    at = records[0, record] + line * width + column
-    ahead = min(stop - start + (width - bases) * 32, 2048)
-    for k in range(at, min(at + ahead, data.shape[0]), 64):
-        b.prefetch(data, k)
-    return at, column
+@njit(nogil=True, inline="always")
+def _announce(text, layout, start, stop):
+    """Ask for the cache lines of an interval."""
+    _, bases, width = layout
+    at, _ = _line(layout, start)
+    ahead = min(stop - start + (width - bases) * 32, _FAR)
+    for k in range(at, at + ahead, 64):
+        b.prefetch_at(text[0] + k)
 
 
-@njit(nogil=True, cache=True)
-def _copy_lines(data, at, column, bases, width, count, scratch):
-    """The letters from byte `at` on, without line endings; up to a block beyond `count` is garbage."""
+def _encoder(tokens_of: Any) -> Any:
+    """The kernel that writes one interval; returns whether a letter of it calls for another look.
+
+    `tokens_of(letters, way)` gives the tokens of a block, and a bit for each such letter.
+    """
+
+    @njit(nogil=True, inline="always")
+    def encode(text, layout, start, stop, place, minus, way):
+        count = stop - start
+        last = count - BLOCK
+        if last < 0:
+            if count == 0:
+                return False
+            tokens, found = tokens_of(_joined(text, layout, start, count), way)
+            _put_short(place, count, tokens, minus, text[2])
+            return found & (_ALL >> np.uint64(-last)) != _NONE
+        _, bases, width = layout
+        at, left = _line(layout, start)
+        at += text[0]
+        done, found = 0, _NONE
+        while done < last:
+            m = min(left, BLOCK)
+            tokens, odd = tokens_of(b.load_at(at), way)
+            found |= odd & (_ALL >> np.uint64(BLOCK - m))
+            _put(place, last, done, tokens, minus)
+            done += m
+            at += m
+            left -= m
+            if left == 0:
+                at += width - bases
+                left = bases
+        tokens, odd = tokens_of(_joined(text, layout, start + last, BLOCK), way)
+        _put(place, last, last, tokens, minus)
+        return (found | odd) != _NONE
+
+    return encode
+
+
+@njit(nogil=True, inline="always")
+def _put(place, last, done, tokens, minus):
+    """Write the block that begins with letter `done`; the last one begins with letter `last`."""
+    if minus:
+        b.store_at(place + last - done, b.backwards(tokens))
+    else:
+        b.store_at(place + done, tokens)
+
+
+@njit(nogil=True, inline="always")
+def _put_short(place, count, tokens, minus, scratch):
+    """Write the first `count` of a block."""
+    b.store_at(scratch, b.backwards(tokens) if minus else tokens)
+    source = scratch + (BLOCK - count if minus else 0)
+    for k in range(count):
+        b.put_at(place + k, b.byte_at(source + k))
+
+
+@njit(nogil=True, inline="always")
+def _joined(text, layout, start, count):
+    """A block of the `count` letters from `start` on, then garbage."""
+    address, size, scratch = text
+    _, bases, width = layout
+    at, left = _line(layout, start)
+    if left >= count and at + BLOCK <= size:
+        return b.load_at(address + at)
     done = 0
     while done < count:
-        m = min(bases - column, count - done)
-        if at + m + BLOCK <= data.shape[0]:
-            for k in range(0, m, BLOCK):
-                b.store(scratch, done + k, b.load(data, at + k))
+        if at + BLOCK <= size:
+            b.store_at(scratch + done, b.load_at(address + at))
         else:
-            for k in range(m):
-                scratch[done + k] = data[at + k]
-        done += m
-        at += m + width - bases
-        column = 0
+            for k in range(min(left, count - done)):
+                b.put_at(scratch + done + k, b.byte_at(address + at + k))
+        done += left
+        at += left + width - bases
+        left = bases
+    return b.load_at(scratch)
 
 
 @njit(nogil=True, cache=True)
-def _encode(text, at, count, out, place, minus, recipe, tail):
-    """Encode `count` letters from `at` on; returns where the first refused one is, or -1.
-
-    The last block overlaps the one before it, so that nothing beyond the letters is read or written.
-    """
-    strand = 1 if minus else 0
-    if count < BLOCK:
-        refused = _encode_short(text, at, count, out, place, strand, recipe, tail)
-    elif recipe.four:
-        refused = _encode_four(text, at, count, out, place, strand, recipe)
-    else:
-        refused = b.splat(np.uint8(0))
-        k = 0
-        while True:
-            tokens = _tokens(b.load(text, at + k), strand, recipe)
-            refused = b.either(refused, b.equal(tokens, np.uint8(ILLEGAL)))
-            _put(out, place, count, k, tokens, strand)
-            if k + BLOCK == count:
-                break
-            k = min(k + BLOCK, count - BLOCK)
-    if b.any_set(refused):
-        for k in range(count):
-            if out[place + (count - 1 - k if minus else k)] == ILLEGAL:
-                return k
-    return -1
-
-
-@njit(nogil=True, cache=True)
-def _encode_four(text, at, count, out, place, strand, recipe):
-    """The same for four plain letters, whose comparisons stay in registers; the others are rare."""
-    letters, tokens = recipe.letters, recipe.tokens[strand]
-    a, c, g, t = b.splat(letters[0]), b.splat(letters[1]), b.splat(letters[2]), b.splat(letters[3])
-    to_a, to_c, to_g, to_t = b.splat(tokens[0]), b.splat(tokens[1]), b.splat(tokens[2]), b.splat(tokens[3])
-    mask = b.splat(np.uint8(0xDF if recipe.fold else 0xFF))  # a..z differ from A..Z by the bit 0x20
-    default = b.splat(recipe.default[strand])
-    refused = b.splat(np.uint8(0))
+def _first_refused(place, count, minus):
+    """The first refused letter of an interval that has one."""
     k = 0
-    while True:
-        raw = b.load(text, at + k)
-        block = b.masked(raw, mask)
-        found = b.pick(b.pick(default, block, a, to_a), block, c, to_c)
-        found = b.pick(b.pick(found, block, g, to_g), block, t, to_t)
-        if b.where(found, recipe.default[strand]):
-            found = _tokens(raw, strand, recipe)
-            refused = b.either(refused, b.equal(found, np.uint8(ILLEGAL)))
-        _put(out, place, count, k, found, strand)
-        if k + BLOCK == count:
-            return refused
-        k = min(k + BLOCK, count - BLOCK)
+    while b.byte_at(place + (count - 1 - k if minus else k)) != ILLEGAL:
+        k += 1
+    return k
 
 
-@njit(nogil=True, cache=True)
-def _put(out, place, count, k, tokens, strand):
-    """Write the tokens of letters `k` to `k + 64` in the direction of the strand."""
-    if strand:
-        b.store(out, place + count - BLOCK - k, b.backwards(tokens))
-    else:
-        b.store(out, place + k, tokens)
-
-
-@njit(nogil=True, cache=True)
-def _encode_short(text, at, count, out, place, strand, recipe, tail):
-    """The same for less than a block, by way of `tail`; returns 255 for each refused letter."""
-    for k in range(count):
-        tail[k] = text[at + k]
-    for k in range(count, BLOCK):
-        tail[k] = recipe.letters[0]
-    tokens = _tokens(b.load(tail, 0), strand, recipe)
-    b.store(tail, BLOCK, b.backwards(tokens) if strand else tokens)
-    shift = BLOCK + (BLOCK - count if strand else 0)
-    for k in range(count):
-        out[place + k] = tail[shift + k]
-    return b.equal(tokens, np.uint8(ILLEGAL))
-
-
-@njit(nogil=True, cache=True)
-def _tokens(letters, strand, recipe):
-    if recipe.fold:
-        letters = b.capitals(letters)
+@njit(nogil=True, inline="always")
+def _way(recipe, strand):
+    """A recipe for one strand, without arrays: the first four letters, and where all of them are."""
+    letters, tokens, most = recipe.letters, recipe.tokens, recipe.letters.shape[0] - 1
     default = recipe.default[strand]
+    i, j, k = min(1, most), min(2, most), min(3, most)
+    mask = b.splat(np.uint8(0xDF if recipe.fold else 0xFF))  # a..z differ from A..Z by the bit 0x20
+    return (
+        (mask, b.splat(letters[0]), b.splat(letters[i]), b.splat(letters[j]), b.splat(letters[k])),
+        (b.splat(tokens[strand, 0]), b.splat(tokens[strand, i]), b.splat(tokens[strand, j]),
+         b.splat(tokens[strand, k]), b.splat(default)),
+        (b.address(letters), b.address(tokens) + strand * (most + 1), recipe.plain, most + 1, recipe.fold),
+        default,
+    )  # fmt: skip
+
+
+@njit(nogil=True, inline="always")
+def _four(letters, way):
+    """By four plain letters alone: any other becomes the default, and calls for another look."""
+    (mask, a, c, g, t), (to_a, to_c, to_g, to_t, default), _, stray = way
+    letters = b.masked(letters, mask)
+    tokens = b.pick(b.pick(default, letters, a, to_a), letters, c, to_c)
+    tokens = b.pick(b.pick(tokens, letters, g, to_g), letters, t, to_t)
+    return tokens, b.where(tokens, stray)
+
+
+@njit(nogil=True, cache=True)
+def _any(letters, way):
+    """By all letters; those that are refused call for another look."""
+    _, _, (sources, targets, plain, count, fold), default = way
+    if fold:
+        letters = b.capitals(letters)
     tokens = b.splat(default)
-    for j in range(recipe.plain):
-        tokens = b.replace(tokens, letters, recipe.letters[j], recipe.tokens[strand, j])
+    for j in range(plain):
+        tokens = b.replace(tokens, letters, b.byte_at(sources + j), b.byte_at(targets + j))
     if b.where(tokens, default):
-        for j in range(recipe.plain, recipe.letters.shape[0]):
-            tokens = b.replace(tokens, letters, recipe.letters[j], recipe.tokens[strand, j])
-    return tokens
+        for j in range(plain, count):
+            tokens = b.replace(tokens, letters, b.byte_at(sources + j), b.byte_at(targets + j))
+    return tokens, b.where(tokens, np.uint8(ILLEGAL))
+
+
+@njit(nogil=True, inline="always")
+def _phred(letters, way):
+    """Qualities: the bytes less 33, of which none calls for another look."""
+    return b.add(letters, b.splat(np.uint8(256 - _PHRED))), _NONE
+
+
+_encode_four, _encode_any, _encode_qualities = _encoder(_four), _encoder(_any), _encoder(_phred)

@@ -2,6 +2,9 @@
 
 A node of the graph is a (k-1)-let of the stretch that is shuffled; for each node the exits that are left are
 counted by letter. `shuffle4` does the same for four letters in less time, with the same results.
+
+Loops over letters index arrays and hand none to a function: Numba would count its references each time, which
+takes as long as all the rest.
 """
 
 import numpy as np
@@ -12,6 +15,7 @@ from biolayers.kernels.numba.draws import below, key_of
 
 _DIRECT = 4096  # possible nodes up to which a node is found by its code, not by hashing
 _HASH = np.uint64(0x9E3779B97F4A7C15)
+_FEW = 8  # letters up to which all are compared, as a branch that depends on chance costs more
 
 
 @njit(nogil=True, cache=True)
@@ -83,7 +87,7 @@ def _shuffle_stretch(row, k, key):
     rank, letter_of = _present(row)
     path, nodes = _nodes_along(row, rank, k, letter_of.shape[0])
     left = np.zeros((nodes, letter_of.shape[0]), np.int32)  # exits of each node by letter
-    after = np.empty((nodes, letter_of.shape[0]), np.int32)  # where they lead
+    after = np.empty((nodes, letter_of.shape[0]), np.uint32)  # where they lead
     total = np.zeros(nodes, np.int64)
     for e in range(edges):
         letter = rank[row[k - 1 + e]]
@@ -95,22 +99,40 @@ def _shuffle_stretch(row, k, key):
         if v != path[edges]:
             left[v, last[v]] -= 1
             total[v] -= 1
-    v = path[0]
-    for e in range(edges):
-        letter = last[v]
+    _leave(left, after, total, last, path[0], letter_of, row[k - 1 :], key, used)
+
+
+@njit(nogil=True, cache=True)
+def _leave(left, after, total, last, v, letter_of, steps, key, used):
+    """Walk from node `v` through all exits, and write down their letters.
+
+    Places are unsigned, since Numba asks of others whether they are negative.
+    """
+    letters = letter_of.shape[0]
+    few = letters <= _FEW
+    for e in range(steps.shape[0]):
+        letter = np.int64(last[v])
         if total[v]:
             choice, used = below(total[v], key, used)
-            letter = _letter_at(left[v], choice)
-            left[v, letter] -= 1
+            letter, passed = 0, left[v, 0]
+            if few:
+                for r in range(1, letters):
+                    letter += choice >= passed
+                    passed += left[v, r]
+            else:
+                while choice >= passed:
+                    letter += 1
+                    passed += left[v, letter]
+            left[v, np.uint32(letter)] -= 1
             total[v] -= 1
-        v = after[v, letter]
-        row[k - 1 + e] = letter_of[letter]
+        v = after[v, np.uint32(letter)]
+        steps[e] = letter_of[letter]
 
 
 @njit(nogil=True, cache=True)
 def _last_exits(left, after, total, root, key, used):
     """The letter of each node's last exit, and how many random numbers are used."""
-    last = np.zeros(total.shape[0], np.int32)
+    last = np.zeros(total.shape[0], np.uint32)
     reached = np.zeros(total.shape[0], np.bool_)
     reached[root] = True
     for start in range(total.shape[0]):
@@ -139,7 +161,7 @@ def _letter_at(counts, choice):
 @njit(nogil=True, cache=True)
 def _present(row):
     """The rank of each token among those that occur (256,) and the token of each rank."""
-    rank = np.zeros(256, np.int32)
+    rank = np.zeros(256, np.uint32)
     for i in range(row.shape[0]):
         rank[row[i]] = 1
     letter_of = np.flatnonzero(rank).astype(np.uint8)
@@ -150,7 +172,7 @@ def _present(row):
 
 @njit(nogil=True, cache=True)
 def _nodes_along(row, rank, k, letters):
-    """The node of each (k-1)-let, numbered as they appear: (edges + 1,) int32, and how many there are."""
+    """The node of each (k-1)-let, numbered as they appear: (edges + 1,) uint32, and how many there are."""
     count = row.shape[0] - k + 2
     possible = 1
     for _ in range(k - 1):
@@ -161,26 +183,25 @@ def _nodes_along(row, rank, k, letters):
         places *= 2
     table = np.full(places, -1, np.int32)
     origin = np.empty(min(places, count), np.int64)  # where each node appears first
-    path = np.empty(count, np.int32)
+    path = np.empty(count, np.uint32)
     nodes = 0
+    code, weight = 0, 1  # of the word at i, and of its first letter
+    for j in range(k - 1):
+        code = code * letters + np.int64(rank[row[j]])
+        weight *= letters if j else 1
     for i in range(count):
-        place = _code(row, i, k - 1, rank, letters)
+        place = code
         if hashed:
             place = _find(row, i, k - 1, table, origin)
+        elif i + 1 < count:
+            gone = np.int64(rank[row[i]]) * weight if k > 1 else 0
+            code = (code - gone) * letters + np.int64(rank[row[i + k - 1]]) if k > 1 else 0
         if table[place] < 0:
             table[place] = nodes
             origin[nodes] = i
             nodes += 1
         path[i] = table[place]
     return path, nodes
-
-
-@njit(nogil=True, cache=True)
-def _code(row, start, length, rank, letters):
-    code = 0
-    for j in range(length):
-        code = code * letters + rank[row[start + j]]
-    return code
 
 
 @njit(nogil=True, cache=True)
