@@ -61,7 +61,7 @@ class Scanner:
             if window.final:
                 return
             window.advance(at)
-            self._first = 0
+            self._first = max(0, self._first - at)  # a window too small for a record is only enlarged
 
     def line(self, at: int) -> int:
         """The line (from 1) of byte `at` of the window."""

@@ -198,3 +198,13 @@ def test_small_windows_find_the_same(genome: tuple[Path, Path], monkeypatch: pyt
         assert again.line(3) == lines + 1
         names = [name for batch in read_batches(path) for name in batch.names]
         assert names == fa.names
+
+
+def test_a_byte_order_mark_before_a_record_larger_than_a_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "STEP", 64)
+    path = tmp_path / "x.fa"
+    path.write_bytes(b"\xef\xbb\xbf>one\n" + b"ACGT\n" * 50 + b">two\nAC\n")
+    assert [name for batch in read_batches(path) for name in batch.names] == ["one", "two"]
+    assert len(Fasta(path)["one"]) == 200
