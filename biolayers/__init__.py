@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from biolayers import layers, models, ops
+    from biolayers import interpret, layers, models, ops
     from biolayers.alphabet import DNA, PAD, PROTEIN, RNA, Alphabet
     from biolayers.batching.batches import Batch, BatchDataset, Part
     from biolayers.batching.loading import Loader, loader
@@ -29,10 +29,17 @@ if TYPE_CHECKING:
     from biolayers.labelled.dataset import FastaDataset
     from biolayers.labelled.memory import SequenceDataset
     from biolayers.labelled.pairs import PairedDataset
+    from biolayers.motifs.bank import MotifBank
+    from biolayers.motifs.errors import MotifError
+    from biolayers.motifs.hits import MotifHits
+    from biolayers.motifs.motif import Motif
+    from biolayers.motifs.search import find_motifs, stream_motifs
     from biolayers.policy import LetterCounts, Policy
     from biolayers.reading.batches import RecordBatch, read_batches
     from biolayers.reading.convert import convert
     from biolayers.shuffling import shuffle
+    from biolayers.tokenizing.bpe import BPETokenizer
+    from biolayers.tokenizing.kmers import KmerTokenizer
     from biolayers.variants.dataset import VariantDataset
     from biolayers.variants.effect import VariantEffects, variant_effect
     from biolayers.variants.errors import VariantError
@@ -92,8 +99,16 @@ _homes = {
     "Tracks": "intervals.tracks",
     "negatives": "intervals.negatives",
     "overlap_leakage": "intervals",
+    "Motif": "motifs.motif",
+    "MotifBank": "motifs.bank",
+    "MotifError": "motifs.errors",
+    "MotifHits": "motifs.hits",
+    "find_motifs": "motifs.search",
+    "stream_motifs": "motifs.search",
+    "BPETokenizer": "tokenizing.bpe",
+    "KmerTokenizer": "tokenizing.kmers",
 }
-_subpackages = ("layers", "models", "ops")
+_subpackages = ("interpret", "layers", "models", "ops")
 
 __all__ = [
     "DNA",
@@ -101,6 +116,7 @@ __all__ = [
     "PROTEIN",
     "RNA",
     "Alphabet",
+    "BPETokenizer",
     "Batch",
     "BatchDataset",
     "BatchSampler",
@@ -117,10 +133,15 @@ __all__ = [
     "IntervalDataset",
     "IntervalError",
     "Intervals",
+    "KmerTokenizer",
     "Leak",
     "Leakage",
     "LetterCounts",
     "Loader",
+    "Motif",
+    "MotifBank",
+    "MotifError",
+    "MotifHits",
     "Near",
     "OverlapLeakage",
     "PairedDataset",
@@ -137,7 +158,9 @@ __all__ = [
     "Variants",
     "convert",
     "duplicates",
+    "find_motifs",
     "haplotypes",
+    "interpret",
     "layers",
     "leakage",
     "loader",
@@ -149,6 +172,7 @@ __all__ = [
     "read_batches",
     "shuffle",
     "split",
+    "stream_motifs",
     "to_seqrecord",
     "variant_effect",
 ]

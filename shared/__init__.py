@@ -14,8 +14,10 @@ _HOMES = {
     "explain": "shared.dispatch",
     "NoProviderError": "shared.dispatch",
     "UserError": "shared.errors",
+    "analyse": "shared.graph",
+    "optimize": "shared.graph",
 }
-_SUBMODULES = ("check", "declare", "derive", "dispatch", "errors", "schema", "threads")
+_SUBMODULES = ("check", "declare", "derive", "dispatch", "errors", "graph", "schema", "threads")
 
 __all__ = sorted([*_HOMES, "check"])
 

@@ -51,8 +51,9 @@ def train(
         label_column: The table's column of classes, if its header says neither label nor class.
         alphabet: The kind of sequence.
         pad_to: Fill shorter sequences up to this length, or to the longest; else all must be equally long.
-        model: cnn, hybrid (the same body with a quantum circuit as its head), or cnn+HEAD for a head that an
-            installed package offers.
+        model: cnn, hybrid (the same body with a quantum circuit as its head), deepbind, danq, basset, bpnet,
+            deepstarr, legnet, rchyena or carp, or any of them with a head that an installed package offers,
+            such as deepstarr+quantum.
         epochs: Passes over the training part at most.
         batch_size: Records in one step.
         lr: Highest learning rate; it is warmed up to and decays to zero.

@@ -1,13 +1,11 @@
 """A small convolutional classifier that reads tokens and keeps positions apart."""
 
 import math
-from collections.abc import Callable
 
 from torch import Tensor, nn
 
 from biolayers.layers import TokenConv1d
-
-Head = Callable[[int, int], nn.Module]  # (features, classes) -> a module from (b, features) to (b, classes)
+from biolayers.models.head import Head
 
 
 class SequenceCNN(nn.Module):

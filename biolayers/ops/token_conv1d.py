@@ -54,7 +54,7 @@ def token_conv1d(
         tensor([[[ 3.,  7., 11.,  6.]]])
     """
     check(tokens, weight, bias, stride, padding, dilation)
-    return F.conv1d(_columns(tokens, weight.shape[1], weight), weight, bias, stride, padding, dilation)
+    return F.conv1d(columns(tokens, weight.shape[1], weight), weight, bias, stride, padding, dilation)
 
 
 @op("biolayers::token_conv1d_backward")
@@ -90,7 +90,7 @@ def token_conv1d_backward(
                  [10., 11.]]]), tensor([11.]))
     """
     check_grad(tokens, grad, channels, k, stride, padding, dilation)
-    x = F.pad(_columns(tokens, channels, grad), (padding, padding))  # (b, channels, l + 2 padding)
+    x = F.pad(columns(tokens, channels, grad), (padding, padding))  # (b, channels, l + 2 padding)
     last = (grad.shape[-1] - 1) * stride + 1
     taps = [
         torch.einsum("bop,bcp->oc", grad, x[:, :, j * dilation : j * dilation + last : stride])
@@ -162,7 +162,7 @@ def _output_length(
     return (tokens.shape[1] + 2 * padding - span) // stride + 1
 
 
-def _columns(tokens: Tensor, channels: int, like: Tensor) -> Tensor:
+def columns(tokens: Tensor, channels: int, like: Tensor) -> Tensor:
     """One-hot columns (b, channels, l) of `tokens`, zero where a token is not below `channels`."""
     letters = torch.arange(channels, device=tokens.device).unsqueeze(-1)
     return (tokens.unsqueeze(1) == letters).to(like.dtype)
@@ -303,5 +303,5 @@ def _():
 def _():
     for seed, (b, l, out, channels, k, _, *geometry) in enumerate(_SAMPLES):
         tokens, weight, bias = _sample(seed, b, l, out, channels, k)
-        grad = torch.cos(F.conv1d(_columns(tokens, channels, weight), weight, bias, *geometry))
+        grad = torch.cos(F.conv1d(columns(tokens, channels, weight), weight, bias, *geometry))
         yield (tokens, grad, channels, k, *geometry)

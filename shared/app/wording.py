@@ -83,6 +83,6 @@ def _proposal(words: str, options: Iterable[str]) -> str:
     """What may have been meant by the first of some words; nothing if that is no option or like none."""
     word = words.split()[0].partition("=")[0]
     if not word.startswith("--"):
-        return "; values follow the name of their option, as in --NAME VALUE, and words without one stand together"
+        return "; values follow their option, as in --NAME VALUE, and words without one stand together"
     near = get_close_matches(word.replace("_", "-"), sorted(options), n=1)
     return f"; did you mean {near[0]}?" if near else ""

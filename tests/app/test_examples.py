@@ -90,3 +90,22 @@ def test_examples_use_public_names_only(path):
     assert not re.search(r"(qlayers|biolayers|shared)[\w.]*\._", text)
     assert not re.search(r"(from|import) (qlayers|biolayers)\.(kernels|ops\.|commands)", text)
     assert len(text.splitlines()) < 150
+
+
+def test_find_motifs(tmp_path):
+    out = run("find_motifs.py", "--out", str(tmp_path))
+    assert int(re.search(r"donor: (\d+) sites", out)[1]) > 2 * 33  # by chance at most 33
+    assert list(tmp_path.glob("*.bed"))
+
+
+def test_protein_sites(tmp_path):
+    picture = tmp_path / "sites.png"
+    out = run("protein_sites.py", "--epochs", "5", "--figure", str(picture))
+    assert float(re.search(r"zinc: F1 ([\d.]+)", out)[1]) > 0.5
+    assert picture.stat().st_size > 1000
+
+
+def test_hybrid_dna(tmp_path):
+    out = run("hybrid_dna.py", "--epochs", "3", "--seeds", "1", "--figure", str(tmp_path / "hybrid.png"))
+    assert "the front is equivariant: True" in out
+    assert float(re.search(r"nothing ([\d.]+)", out)[1]) > 0.8

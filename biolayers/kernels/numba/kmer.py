@@ -79,12 +79,51 @@ def words(
     lanes: int,
 ) -> Words:
     """Cut k taps into groups and find the code of every word that `length` output positions need."""
+    digits = np.arange(channels + 1, dtype=np.uint32) * np.uint32(lanes)
+    return _words(
+        tokens, digits, channels + 1, k, length, stride, padding, dilation, group=group, slack=lanes
+    )
+
+
+def masks(
+    tokens: np.ndarray,
+    channels: int,
+    k: int,
+    length: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    *,
+    field: int,
+    lanes: int,
+) -> Words:
+    """The same words as one-hot bits: `field` of them (>= `channels`) for each of `lanes // field` taps."""
+    digits = np.append(np.uint32(1) << np.arange(channels, dtype=np.uint32), np.uint32(0))
+    return _words(
+        tokens, digits, 1 << field, k, length, stride, padding, dilation, group=lanes // field, slack=1
+    )
+
+
+def _words(
+    tokens: np.ndarray,
+    digits: np.ndarray,
+    base: int,
+    k: int,
+    length: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    *,
+    group: int,
+    slack: int,
+) -> Words:
+    """Words as numbers in any base, from what each token counts; the last of `digits` is of all others."""
     # Word i of position p starts at p * stride + first[i]; codes that leave the same remainder lie together.
     first = np.arange(-(-k // group), dtype=np.int64) * (group * dilation)
     remainders, rank = np.zeros(1, np.int64), 0
     if stride > 1:
         remainders, rank = np.unique(first % stride, return_inverse=True)
-    columns = int(first[-1]) // stride + length + lanes  # a last square may reach beyond the last position
+    columns = int(first[-1]) // stride + length + slack  # what is read may reach beyond the last position
     codes = np.empty((len(tokens), len(remainders) * columns), np.uint32)
     grain = max(1, (1 << 15) // codes.shape[1]) if codes.size else 1
     parallel(
@@ -93,28 +132,28 @@ def words(
         tokens,
         codes,
         remainders,
-        channels,
+        digits,
+        base,
         group,
         stride,
         padding,
         dilation,
-        lanes,
         grain=grain,
     )
     return Words(group, codes, rank * columns + first // stride)
 
 
 @njit(nogil=True, cache=True)
-def code_rows(start, stop, tokens, codes, remainders, channels, group, stride, padding, dilation, lanes):
-    """codes[b, r * columns + x] = lanes * sum_t digit[x * stride + remainders[r] + t * dilation] * base^t."""
+def code_rows(start, stop, tokens, codes, remainders, values, base, group, stride, padding, dilation):
+    """codes[b, r * columns + x] = sum_t digit[x * stride + remainders[r] + t * dilation] * base^t."""
     columns = codes.shape[1] // remainders.size
-    base = channels + 1
+    others = values.size - 1
     reach = (columns - 1) * stride + remainders[-1] + (group - 1) * dilation + 1
-    digits = np.full(reach, channels * lanes, np.uint32)
+    digits = np.full(reach, values[others], np.uint32)
     inside = max(0, min(tokens.shape[1], reach - padding))
     for b in range(start, stop):
         for i in range(inside):
-            digits[padding + i] = min(tokens[b, i], channels) * lanes
+            digits[padding + i] = values[min(tokens[b, i], others)]
         for r in range(remainders.size):
             line = codes[b, r * columns : (r + 1) * columns]
             line[:] = 0

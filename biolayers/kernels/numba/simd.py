@@ -1,9 +1,10 @@
 """SIMD lines and squares of them: the few vector operations that the sequence kernels are made of.
 
 A *line* is one vector register of floats. A *square* is as many lines as a line has lanes, kept in registers
-as a tuple, so that it can be transposed there. Plain loops do not get this far: LLVM vectorises neither a sum
-of rows that are chosen by an index, nor a transposition. Offsets count elements from the start of a
-C-contiguous array and are not checked: the host wrappers answer for them.
+as a tuple, so that it can be transposed there; a *strip* is any other number of lines in a tuple. Plain loops
+do not get this far: LLVM vectorises neither a sum of rows that are chosen by an index, nor a transposition.
+Offsets count elements from the start of a C-contiguous array and are not checked: the host wrappers answer
+for them.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,15 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from shared import simd
-from shared.simd import Lowering, load_vector, pointer, prefetch_line, shuffle, store_vector
+from shared.simd import (
+    Lowering,
+    load_vector,
+    pointer,
+    prefetch_line,
+    shuffle,
+    splat_vector,
+    store_vector,
+)
 
 LINE_BYTES = 64 if llvm.get_host_cpu_features().get("avx512f") else 32  # a square must fit into the registers
 
@@ -88,8 +97,23 @@ def pick(typing: Any, array: Any, base: Any, codes: Any, first: Any) -> Lowering
 
 
 @intrinsic
+def pick_strip(typing: Any, array: Any, base: Any, codes: Any, first: Any, like: Any) -> Lowering:
+    """`pick_strip(array, base, codes, first, like)`: `pick` for as many lines as the tuple `like` is long."""
+    strip = types.UniTuple(simd.vector_of(array.dtype, LINE_BYTES), len(like))
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        places = _rows(context, builder, signature, args, strip)
+        return cgutils.pack_array(builder, [load_vector(builder, place, strip.dtype) for place in places])
+
+    return strip(array, types.intp, codes, types.intp, like), lower
+
+
+@intrinsic
 def pick_add(typing: Any, array: Any, base: Any, codes: Any, first: Any, square: Any) -> Lowering:
-    """`pick_add(array, base, codes, first, square)`: `square + pick(array, base, codes, first)`."""
+    """`pick_add(array, base, codes, first, square)`: `square + pick(array, base, codes, first)`.
+
+    It takes strips, too.
+    """
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lines = cgutils.unpack_tuple(builder, args[4])
@@ -115,6 +139,120 @@ def drop_add(typing: Any, array: Any, base: Any, codes: Any, first: Any, square:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, codes, types.intp, square), lower
+
+
+@intrinsic
+def fill(typing: Any, array: Any, value: Any) -> Lowering:
+    """`fill(array, value)`: a line of the array's type with `value` in every lane."""
+    line = simd.vector_of(array.dtype, LINE_BYTES)
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        scalar = context.cast(builder, args[1], signature.args[1], array.dtype)
+        return splat_vector(builder, scalar, line)
+
+    return line(array, value), lower
+
+
+@intrinsic
+def peak(typing: Any, strip: Any, best: Any, winner: Any, first: Any) -> Lowering:
+    """`peak(strip, best, winner, first)`: (best, winner) after a look at each line of the strip in turn.
+
+    In each lane, a value above the best so far becomes the best; its winner is the number of its line,
+    `first` being that of the strip's first one.
+    """
+    line = strip.dtype
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lines = cgutils.unpack_tuple(builder, args[0])
+        top, at = lines[0], ir.Constant(line.llvm, [0.0] * line.lanes)
+        for i, value in enumerate(lines[1:], 1):
+            above = builder.fcmp_ordered(">", value, top)
+            top = builder.select(above, value, top)
+            at = builder.select(above, ir.Constant(line.llvm, [float(i)] * line.lanes), at)
+        above = builder.fcmp_ordered(">", top, args[1])
+        at = builder.fadd(at, args[3])
+        found = builder.select(above, top, args[1]), builder.select(above, at, args[2])
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return types.UniTuple(line, 2)(strip, line, line, line), lower
+
+
+@intrinsic
+def rectify(typing: Any, best: Any, winner: Any, cut: Any) -> Lowering:
+    """`rectify(best, winner, cut)`: (best, winner) with 0 and `cut` in the lanes that are not above 0."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        above = builder.fcmp_ordered(">", args[0], ir.Constant(best.llvm, [0.0] * best.lanes))
+        zero = ir.Constant(best.llvm, [0.0] * best.lanes)
+        found = builder.select(above, args[0], zero), builder.select(above, args[1], args[2])
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return types.UniTuple(best, 2)(best, best, best), lower
+
+
+@intrinsic
+def store_as(typing: Any, array: Any, offset: Any, step: Any, lines: Any) -> Lowering:
+    """`store_as(array, offset, step, lines)`: `store` as the array's integers; the tuple has any length."""
+    cast = simd.Vector(array.dtype, lines.dtype.lanes)
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        places = _places(context, builder, signature, args, lines)
+        for place, line in zip(places, cgutils.unpack_tuple(builder, args[3]), strict=True):
+            store_vector(builder, place, builder.fptoui(line, cast.llvm), cast)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, lines), lower
+
+
+@intrinsic
+def strip_of(typing: Any, array: Any, like: Any) -> Lowering:
+    """`strip_of(array, like)`: as many lines of zeros, of the array's type, as the tuple `like` is long."""
+    strip = types.UniTuple(simd.vector_of(array.dtype, LINE_BYTES), len(like))
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        zero = ir.Constant(strip.dtype.llvm, [0.0] * strip.dtype.lanes)
+        return cgutils.pack_array(builder, [zero] * len(strip))
+
+    return strip(array, like), lower
+
+
+@intrinsic
+def add_masked(typing: Any, strip: Any, masks: Any, first: Any, starts: Any, at: Any, value: Any) -> Lowering:
+    """`add_masked(strip, masks, first, starts, at, value)`: add a number to some lanes of each line.
+
+    The bits of `masks[first + starts[at + i]]` say to which lanes of line i.
+    """
+    line = strip.dtype
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words = pointer(context, builder, masks, args[1], args[2])
+        places = pointer(context, builder, starts, args[3], args[4])
+        number = splat_vector(builder, args[5], line)
+        zero = ir.Constant(line.llvm, [0.0] * line.lanes)
+        lines = cgutils.unpack_tuple(builder, args[0])
+        for i, sums in enumerate(lines):
+            start = builder.load(builder.gep(places, [ir.Constant(ir.IntType(64), i)]))
+            bits = builder.trunc(builder.load(builder.gep(words, [start])), ir.IntType(line.lanes))
+            chosen = builder.bitcast(bits, ir.VectorType(ir.IntType(1), line.lanes))
+            lines[i] = builder.fadd(sums, builder.select(chosen, number, zero))
+        return cgutils.pack_array(builder, lines)
+
+    return strip(strip, masks, types.intp, starts, types.intp, line.scalar), lower
+
+
+@intrinsic
+def add_strip(typing: Any, array: Any, offset: Any, strip: Any) -> Lowering:
+    """`add_strip(array, offset, strip)`: add the lines to as many from `offset` on, side by side."""
+    line = strip.dtype
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = pointer(context, builder, array, args[0], args[1])
+        for sums in cgutils.unpack_tuple(builder, args[2]):
+            store_vector(builder, place, builder.fadd(load_vector(builder, place, line), sums), line)
+            place = builder.gep(place, [ir.Constant(ir.IntType(64), line.lanes)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, strip), lower
 
 
 @intrinsic

@@ -51,8 +51,8 @@ def forward(
     lanes = lanes_of(weight.element_size())
     tiles, positions = -(-out // lanes), batch * length
     group = choose_group(k, channels, positions, line=LINE_BYTES, copies=1, spill=0.3)
-    found = words(_numpy(tokens), channels, k, length, stride, padding, dilation, group=group, lanes=lanes)
-    tables = _tables(weight.detach(), bias, found, tiles, lanes)
+    found = words(as_numpy(tokens), channels, k, length, stride, padding, dilation, group=group, lanes=lanes)
+    tables = tables_of(weight.detach(), bias, found, tiles, lanes)
     result = fresh(weight, batch, out, length)
     blocks = -(-length // BLOCK)
     grain = max(1, (BLOCK << 5) // min(BLOCK, length))
@@ -80,7 +80,7 @@ def backward(
     # The number of shares depends on shapes alone: the same sums in the same order for any number of threads.
     shares = max(1, min(batch * blocks, max(-(-_SHARES // tiles), -(-positions // _SHARE))))
     group = choose_group(k, channels, positions, line=LINE_BYTES, copies=2 * shares, spill=0.2)
-    found = words(_numpy(tokens), channels, k, length, stride, padding, dilation, group=group, lanes=lanes)
+    found = words(as_numpy(tokens), channels, k, length, stride, padding, dilation, group=group, lanes=lanes)
     taps = found.groups * group
     partial = grad.new_empty(shares, taps, base, tiles, lanes)
     biases = grad.new_empty(shares, tiles, lanes)
@@ -90,21 +90,22 @@ def backward(
         tiles * shares,
         found.codes,
         found.starts,
-        _numpy(grad),
+        as_numpy(grad),
         partial.numpy(),
         biases.numpy(),
         group,
         grain=grain,
     )
-    grad_weight = _in_order(partial).flatten(2)[:k, :channels, :out].permute(2, 1, 0)
-    return grad_weight.contiguous(), _in_order(biases).flatten()[:out].clone()
+    grad_weight = in_order(partial).flatten(2)[:k, :channels, :out].permute(2, 1, 0)
+    return grad_weight.contiguous(), in_order(biases).flatten()[:out].clone()
 
 
-def _numpy(tensor: Tensor) -> np.ndarray:
+def as_numpy(tensor: Tensor) -> np.ndarray:
+    """The values of a tensor, C-contiguous."""
     return tensor.detach().contiguous().numpy()
 
 
-def _in_order(shares: Tensor) -> Tensor:
+def in_order(shares: Tensor) -> Tensor:
     """The sum over the first axis, from the first to the last."""
     total = shares[0]
     for share in shares[1:]:
@@ -112,7 +113,7 @@ def _in_order(shares: Tensor) -> Tensor:
     return total
 
 
-def _tables(weight: Tensor, bias: Tensor | None, found: Words, tiles: int, lanes: int) -> np.ndarray:
+def tables_of(weight: Tensor, bias: Tensor | None, found: Words, tiles: int, lanes: int) -> np.ndarray:
     """(tiles, groups, rows, lanes): the row of each word of each group of taps, the bias in group 0."""
     out, channels, k = weight.shape
     columns = weight.new_zeros(found.groups * found.group, channels + 1, tiles * lanes)

@@ -1,0 +1,1 @@
+"""Kernels of alignment: sums over all paths row by row, and the best path."""

@@ -1,0 +1,90 @@
+"""Batch normalisation of a token convolution, folded into its weight and bias."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from biolayers.ops import token_pair_counts
+from shared.errors import UserError
+
+
+class Moments(NamedTuple):
+    """Mean and variance of each filter's output over all positions of a batch, (out,) each."""
+
+    mean: Tensor
+    var: Tensor  # of the batch itself: divided by n
+    n: int
+
+
+def moments(counts: Tensor, n: int, weight: Tensor, bias: Tensor | None) -> Moments:
+    """The moments of a token convolution, exact and differentiable, without the convolution.
+
+    With G the counts and m their diagonal, the mean of a filter w is w . m / n + bias, and its variance
+    w^T (G / n - m m^T / n^2) w. Both are computed in float64: the difference loses digits.
+
+    Args:
+        counts: (channels k, channels k), of `biolayers.ops.token_pair_counts`.
+        n: positions, of all sequences together.
+        weight: (out, channels, k).
+        bias: (out,), or None.
+    """
+    filters = weight.flatten(1).double()  # (out, channels k)
+    joint = counts / torch.tensor(n, dtype=torch.float64, device=counts.device)
+    share = joint.diagonal()
+    covariance = joint - torch.outer(share, share)
+    mean = filters @ share
+    var = ((filters @ covariance) * filters).sum(1)
+    return Moments(mean if bias is None else mean + bias, var, n)
+
+
+def folded(
+    tokens: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    norm: nn.BatchNorm1d,
+    geometry: tuple[int, int, int],
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias that convolve and normalise at once; running statistics move as in `norm(x)`.
+
+    Raises:
+        UserError: there is only one value per channel to take statistics of.
+    """
+    if norm.training or norm.running_mean is None:
+        found = _of_batch(tokens, weight, bias, geometry)
+        if norm.training and norm.track_running_stats:
+            _track(norm, found)
+        mean, var = found.mean, found.var
+    else:
+        mean, var = norm.running_mean, norm.running_var
+    scale = (var + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -mean if bias is None else bias - mean
+    shift = shift * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias
+    return weight * scale.to(weight.dtype)[:, None, None], shift.to(weight.dtype)
+
+
+def _of_batch(tokens: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[int, int, int]) -> Moments:
+    stride, padding, dilation = geometry
+    _, channels, k = weight.shape
+    counts = token_pair_counts(tokens, channels, k, *geometry)
+    n = tokens.shape[0] * ((tokens.shape[1] + 2 * padding - dilation * (k - 1) - 1) // stride + 1)
+    if n == 1:
+        raise UserError(
+            "TokenConvBlock: expected more than one value per channel in training, received one sequence "
+            "with one position; use a larger batch, or eval()"
+        )
+    return moments(counts, n, weight, bias)
+
+
+@torch.no_grad()
+def _track(norm: nn.BatchNorm1d, found: Moments) -> None:
+    """Move the running statistics towards those of the batch, as `torch.nn.BatchNorm1d` does."""
+    mean, var, batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    batches.add_(1)
+    part = 1.0 / batches.double() if norm.momentum is None else norm.momentum
+    mean.copy_(mean + part * (found.mean - mean))
+    var.copy_(var + part * (found.var * (found.n / (found.n - 1)) - var))

@@ -1,0 +1,1 @@
+"""Profile hidden Markov models: reading, writing, estimating and scoring."""

@@ -1,0 +1,136 @@
+"""Rewriting of graphs: of the whole model, or of those of its parts that are graphs."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from shared.graph import tracing, trial
+from shared.graph.report import Change, Refusal, place_of
+from shared.graph.rules import Refused, Rule, is_leaf
+from shared.graph.scene import Scene
+from shared.graph.twins import subclass, twin, with_children
+
+
+class Merged(nn.Module):
+    """A module whose forward is a rewritten graph of it."""
+
+    _forwards: dict[bool, Callable[..., Any]]
+    _arity: int
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The rewritten graph for calls such as the example, the module's own forward for others."""
+        if kwargs or len(args) != self._arity:
+            return super().forward(*args, **kwargs)  # type: ignore[misc]
+        return self._forwards[self.training](self, *args)
+
+
+@dataclass
+class Merging:
+    """The rewriting of graphs: what it uses, and what it finds."""
+
+    rules: Sequence[Rule]
+    training: bool
+    changes: list[Change] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def merged(self, module: nn.Module, inputs: tuple, path: str) -> nn.Module:
+        """The module with a rewritten graph for its forward; where it has none, its children with theirs."""
+        try:
+            return self._rewritten(module, inputs, path)
+        except tracing.Untraceable as reason:
+            self.refusals.append(Refusal("trace", path, str(reason)))
+            return with_children(
+                module, lambda name, child: self._child(module, inputs, child, place_of(path, name))
+            )
+
+    def _child(self, parent: nn.Module, inputs: tuple, child: nn.Module, path: str) -> nn.Module:
+        seen = None if is_leaf(child) or not child._modules else _inputs_of(parent, child, inputs)
+        return child if seen is None else self.merged(child, seen, path)
+
+    def _rewritten(self, module: nn.Module, inputs: tuple, path: str) -> nn.Module:
+        given = _names(module, inputs)
+        graphs = tracing.trace(module, set(given), is_leaf)
+        found: dict[Change, None] = {}
+        refused: dict[Refusal, None] = {}
+        for mode, graph in graphs.items():
+            scene = Scene(graph, module, _watched(module, graph, inputs, mode))
+            changes, refusals = apply(scene, self.rules, path)
+            found |= dict.fromkeys(changes)
+            refused |= dict.fromkeys(refusals)
+        self.refusals += refused
+        if not found:
+            return module
+        new = _installed(module, graphs, len(given))
+        if wrong := trial.wrong(new, inputs, trial.outcomes(module, inputs, self.training)):
+            raise tracing.Untraceable(f"its forward does more than its calls say: {wrong}")
+        self.changes += found
+        return new
+
+
+def _names(module: nn.Module, inputs: tuple) -> list[str]:
+    """The names of the arguments that the inputs are."""
+    names = [
+        name
+        for name, each in inspect.signature(module.forward).parameters.items()
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    return names[: len(inputs)]
+
+
+def _watched(module: nn.Module, graph: fx.Graph, inputs: tuple, mode: bool) -> dict[str, Tensor]:
+    watch = tracing.Watch(module, graph)
+    with trial.untouched(module), torch.no_grad():
+        module.train(mode)
+        watch.run(*inputs)
+    return watch.values
+
+
+def apply(scene: Scene, rules: Sequence[Rule], path: str = "") -> tuple[list[Change], list[Refusal]]:
+    """Let every rule look at every node until none finds anything more."""
+    changes: list[Change] = []
+    refusals: dict[Refusal, None] = {}
+    moved = True
+    while moved:
+        moved = False
+        for rule in rules:
+            for node in list(scene.graph.nodes):
+                place = place_of(path, _place(node))
+                try:
+                    found = None if node._erased else rule.rewrite(scene, node)
+                except Refused as reason:
+                    refusals[Refusal(rule.name, place, str(reason))] = None
+                    continue
+                if found is not None:
+                    changes.append(Change(rule.name, place, *found))
+                    moved = True
+    scene.graph.lint()
+    still = {place_of(path, _place(node)) for node in scene.graph.nodes}
+    return changes, [each for each in refusals if each.place in still]
+
+
+def _place(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_module" else node.name
+
+
+def _installed(module: nn.Module, graphs: dict[bool, fx.Graph], arity: int) -> nn.Module:
+    """A twin with the graphs for its forward; its class is a subclass of the module's."""
+    new = twin(module, module._modules)
+    new._forwards = {mode: tracing.function_of(module, graph) for mode, graph in graphs.items()}  # type: ignore[assignment]
+    new._arity = arity  # type: ignore[assignment]
+    new.__class__ = subclass(Merged, type(module))
+    return new
+
+
+def _inputs_of(module: nn.Module, child: nn.Module, inputs: tuple) -> tuple | None:
+    """What the child is called with first when the module runs on the inputs, if by position alone."""
+    seen: list[tuple] = []
+    handle = child.register_forward_pre_hook(
+        lambda _, args, kwargs: None if kwargs else seen.append(args), with_kwargs=True
+    )
+    with handle, trial.untouched(module), torch.no_grad():
+        module(*inputs)
+    return seen[0] if seen else None
