@@ -6,7 +6,7 @@ READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test agree fuzz workers conformance test-hardware lint format bench
+.PHONY: help demo test agree matrix fuzz workers conformance test-hardware lint format bench
 
 help:  ## show this list
 	@echo "usage: make TARGET"
@@ -27,6 +27,9 @@ workers: $(READY)  ## 1,000 random batches from 8 processes, forked and spawned,
 conformance: $(READY)  ## PennyLane's own tests of devices on qbio.simulator, exact and with shots
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pl-device-test --device=qbio.simulator --shots=None -q -p no:cacheprovider
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pl-device-test --device=qbio.simulator --shots=20000 -q -p no:cacheprovider
+
+matrix: $(READY)  ## every op against every row of the conformance matrix (about 20 minutes)
+	@QBIO_MATRIX=all $(BIN)/python -m pytest -n 2 --dist worksteal tests/test_conformance.py
 
 fuzz: $(READY)  ## a million mutated FASTA and FASTQ files against a naive parser (half an hour)
 	@QBIO_FUZZ=1000000 QBIO_UNCHECKED=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/biolayers/test_fuzz.py

@@ -21,6 +21,7 @@ TERMS = (
     # remedies that the program has no option for
     (r", or choose the policy \w+='\w+'", ""),
     (r", or pass classes=\[\.\.\.\] if others occur in other files", ""),
+    (r", or give a callable$", ""),
     (r", drop the class, or make fewer parts", " or drop the class"),
 )
 

@@ -66,8 +66,13 @@ def emissions(tokens: Tensor, table: Tensor) -> Tensor:
 
 
 def log_sum(*ways: Tensor) -> Tensor:
-    """The logarithm of the sum of what the logarithms stand for: over all paths."""
-    return torch.logsumexp(torch.stack(ways), 0)
+    """The logarithm of the sum of what the logarithms stand for: over all paths.
+
+    The formula of `torch.logsumexp`, whose own dual numbers cannot be differentiated once more.
+    """
+    stacked = torch.stack(ways)
+    peak = stacked.detach().amax(0)
+    return peak + (stacked - peak).exp().sum(0).log()
 
 
 def best(*ways: Tensor) -> Tensor:

@@ -97,7 +97,9 @@ def check_pair(
     return length
 
 
-def check_windows(name: str, length: int, k: int, stride: int, padding: int, dilation: int) -> None:
+def check_windows(
+    name: str, length: int | torch.SymInt, k: int, stride: int, padding: int, dilation: int
+) -> None:
     """Refuse windows that would lie elsewhere if they were laid from the other end.
 
     Raises:

@@ -68,7 +68,7 @@ def read_profiles(path: str | os.PathLike[str]) -> list[ProfileHMM]:
         >>> from biolayers.profiles.hmmer import read_profiles, write_profiles
         >>> from biolayers.profiles.profile import ProfileHMM
         >>> path = os.path.join(tempfile.mkdtemp(), "site.hmm")
-        >>> write_profiles(path, [ProfileHMM.from_alignment(["ACGT", "ACGA"], DNA, name="site")])
+        >>> write_profiles(path, [ProfileHMM.from_alignment(["ACGT", "ACGT", "ACGA"], DNA, name="site")])
         >>> read_profiles(path)
         [ProfileHMM('site', 4 nodes, DNA, consensus 'acgt')]
     """

@@ -124,7 +124,7 @@ def _print(findings: dict[str, Any]) -> None:
     def table(title: str, *columns: str) -> Table:
         made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
         for column in columns:
-            made.add_column(column, overflow="fold", no_wrap=column == "op")
+            made.add_column(column, overflow="fold", no_wrap=column in ("op", "provider"))
         return made
 
     versions = table("Versions", "package", "version")

@@ -223,7 +223,7 @@ GOOD = ">a class=x\nACGT\n>b class=y\nACGA\n"
         (
             GOOD,
             ["--label-pattern", PATTERN, "--model", "cnn+nosuch"],
-            ["--model: ", "'nosuch'", "cnn+quantum"],
+            ["--model: ", "'nosuch'", "choose one of quantum"],
         ),
     ],
 )

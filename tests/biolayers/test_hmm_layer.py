@@ -8,7 +8,8 @@ import torch
 from hmm_paths import log_sum, paths
 
 import shared
-from biolayers import DNA, PAD
+from biolayers import DNA, PAD, PROTEIN
+from biolayers.kernels.numba.profiles.tables import tables
 from biolayers.layers import ProfileHMM
 from biolayers.profiles.profile import ProfileHMM as Profile
 
@@ -129,6 +130,12 @@ def test_layer_survives_copies_and_compilation():
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(tokens), model(tokens))
     assert repr(model) == "ProfileHMM(6 nodes, DNA, local, multihit=True, score=forward)"
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [("local", torch.float32), ("glocal", torch.float64)])
+def test_long_profiles_need_no_reference(mode, dtype):
+    model = ProfileHMM(300, PROTEIN, mode=mode)
+    assert tables(dtype, *model.parameters_for(torch.tensor([400]))[:-1]).is_fit
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 from biolayers.kernels.numba.profiles.counts import SUM_ENTRY, SUM_SYMBOLS, count_rows
 from biolayers.kernels.numba.profiles.forward import FIT, forward_rows
 from biolayers.kernels.numba.profiles.posterior import decode_rows
-from biolayers.kernels.numba.profiles.tables import Tables, flanks_within_limits, in_order, tables
+from biolayers.kernels.numba.profiles.tables import Tables, flanks_within_limits, in_order, odds, tables
 from biolayers.kernels.numba.profiles.viterbi import best_rows
 from biolayers.ops.hmm import check_grad, hmm_counts, hmm_forward
 from biolayers.ops.hmm_paths import check
@@ -77,7 +77,7 @@ def counts(
         if len(left) and model_tables.is_fit:
             arguments = sequences(tokens[left], lengths[left], special[left])
             found, marks = _count(model_tables, match.shape, arguments, grad[left], flanks, left)
-            weights = (1.0, 1.0, model[2].exp(), model[3].exp(), model[4].exp())
+            weights = (1.0, 1.0, *map(odds, model[2:]))
             sums = tuple(a + b * w for a, b, w in zip(sums, found, weights, strict=True))
             left = left[marks != FIT]
     left = torch.cat([left, beyond])
@@ -87,7 +87,7 @@ def counts(
         )
         sums = tuple(a + b for a, b in zip(sums, exact[:-1], strict=True))
         flanks[left] = exact[-1]
-    return tuple(p.to(match.dtype) for p in (*sums, flanks))
+    return tuple(p.to(match.dtype).contiguous() for p in (*sums, flanks))
 
 
 def _count(
@@ -201,7 +201,7 @@ def sequences(tokens: Tensor, lengths: Tensor, special: Tensor) -> tuple[np.ndar
     return (
         tokens.contiguous().numpy(),
         within.contiguous().numpy(),
-        special.detach().double().exp().contiguous().numpy(),
+        odds(special.detach().double().contiguous()).numpy(),
     )
 
 

@@ -43,7 +43,7 @@ class Limits(NamedTuple):
 
 LIMITS = {
     torch.float32: Limits(1e-8, 1e-8, 1e-20, 30, 70),
-    torch.float64: Limits(1e-40, 1e-120, 1e-120, 600, 700),
+    torch.float64: Limits(1e-30, 1e-150, 1e-120, 600, 700),
 }
 _FLANK = 57.0  # nats: N, E, J and C stay or move on with odds of at least 1e-25, in float64 always
 
@@ -97,16 +97,16 @@ def tables(dtype: torch.dtype, *parameters: Tensor, best: bool = False) -> Table
     ahead = _shift(run[-1], 1) + into[INTO_DD][0]
     back = _shift(rest[0], -1)
     ways = torch.stack([*into, run, *within, *out, rest])
-    sums = torch.cat(
-        [torch.logsumexp(within[2] + run, 0, keepdim=True), *_powers(ahead, 1), *_powers(back, -1)]
-    )
+    sums = torch.cat([_log_sum(within[2] + run), *_powers(ahead, 1), *_powers(back, -1)])
     residues = [stripe(F.pad(t.mT, (0, 0, 0, 1), value=nothing)) for t in (match, insert)]
 
     def flat(values: Tensor) -> np.ndarray:
-        return _aligned((values if best else values.exp()).to(dtype).flatten().numpy())
+        return _aligned((values if best else odds(values)).to(dtype).flatten().numpy())
 
     scan_best = torch.cat(_powers(ahead, 1))
-    opened = min(t.min().item() if t.numel() else 0.0 for t in (match, entry, md)) > FLOOR / 2
+    possible = match > FLOOR / 2  # a symbol such as a gap may be nowhere; then there are no deletes either
+    everywhere = (possible.all(0) == possible.any(0)).all()
+    opened = bool(everywhere & (entry > FLOOR / 2).all() & (md > FLOOR / 2).all())
     return Tables(
         flat(ways),
         flat(sums),
@@ -139,6 +139,21 @@ def _are_within(
 
 def _are_between(values: Tensor, low: float, high: float) -> bool:
     return bool(((values <= FLOOR / 2) | ((values >= low) & (values <= high))).all())
+
+
+def odds(logarithms: Tensor) -> Tensor:
+    """What logarithms, float64, stand for.
+
+    By NumPy: PyTorch's exponential may start threads, which hangs in a process forked after it had some.
+    """
+    with np.errstate(over="ignore"):  # what is too large breaks a limit
+        return torch.from_numpy(np.exp(logarithms.numpy()))
+
+
+def _log_sum(logarithms: Tensor) -> Tensor:
+    """The logarithm of the sum of each column of (n, Z): (1, Z)."""
+    with np.errstate(invalid="ignore"):
+        return torch.from_numpy(np.logaddexp.reduce(logarithms.numpy(), axis=0, keepdims=True))
 
 
 def _aligned(values: np.ndarray) -> np.ndarray:
