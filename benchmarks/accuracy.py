@@ -88,10 +88,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/accuracy.md and .json")
     options = parser.parse_args()
     torch.set_num_threads(1)  # the models are too small for two
-    rows = [run(task, options.data, options.seeds) for task in options.task or [*SETS, "splice"]]
+    rows = {task: run(task, options.data, options.seeds) for task in options.task or [*SETS, "splice"]}
+    rows = kept() | rows if options.write else rows
     table = [
         ["set", "figure", "test, mean", "each seed", "without seen", "published", "minutes"],
-        *(cells for row in rows for cells in row["cells"]),
+        *(cells for task in (*SETS, "splice") if task in rows for cells in rows[task]["cells"]),
     ]
     notes = [
         record.machine(1),
@@ -102,21 +103,20 @@ def main() -> None:
     ]
     record.show(TITLE, table, notes, "python benchmarks/accuracy.py --data FOLDER")
     if options.write:
-        record.write("accuracy", TITLE, table, notes, kept(rows, notes[0]))
+        record.write("accuracy", TITLE, table, notes, {"machine": notes[0], "tasks": rows})
 
 
 def run(task: str, data: Path, seeds: int) -> dict[str, Any]:
     start = perf_counter()
     row = splice(data, seeds) if task == "splice" else gue(SETS[task], data, seeds)
     minutes = f"{(perf_counter() - start) / 60:.1f}"
-    return {**row, "task": task, "cells": [[*cells, minutes] for cells in row["cells"]]}
+    return {**row, "cells": [[*cells, minutes] for cells in row["cells"]]}
 
 
-def kept(rows: list[dict[str, Any]], machine: str) -> dict[str, Any]:
-    """What is kept: these tasks, beside those of earlier runs."""
+def kept() -> dict[str, Any]:
+    """The tasks of earlier runs."""
     file = record.RESULTS / "accuracy.json"
-    before = json.loads(file.read_text())["tasks"] if file.is_file() else {}
-    return {"machine": machine, "tasks": before | {row.pop("task"): row for row in rows}}
+    return json.loads(file.read_text())["tasks"] if file.is_file() else {}
 
 
 def gue(task: Gue, data: Path, seeds: int) -> dict[str, Any]:

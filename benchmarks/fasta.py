@@ -23,6 +23,7 @@ from tables import times
 TITLE = "Reading FASTA"
 THREADS = 2
 LIMIT_SECONDS = 300.0
+TURN_SECONDS = 0.4  # of steps of one system, before the next has its turn
 SEED = 0
 OURS = System("biolayers", "biolayers", "reader_ours.py", ("torch", "numba", "isal"))
 _READERS = {
@@ -143,13 +144,19 @@ def measure(task: Task, folder: str, processes: dict[str, Process], rounds: int)
         raise SystemExit(
             f"{task.what}: {', '.join(wrong)} found something else than {OURS.key}; nothing was timed"
         )
+    steps = {key: _steps(processes[key]) for key in found}
     for _ in range(rounds):
         for key, seconds in found.items():
-            answer = processes[key].ask("run", steps=1, within=LIMIT_SECONDS)
-            seconds.append(answer["seconds"] / _amount(task, path, counts[key]))
+            answer = processes[key].ask("run", steps=steps[key], within=LIMIT_SECONDS)
+            seconds.append(answer["seconds"] / steps[key] / _amount(task, path, counts[key]))
     for key in found:
         processes[key].ask("release")
     return [_row(task, key, seconds, found[OURS.key]) for key, seconds in found.items()]
+
+
+def _steps(process: Process) -> int:
+    """How many steps make a turn of some length: the first after a pause is slower."""
+    return max(1, round(TURN_SECONDS / process.ask("run", steps=1, within=LIMIT_SECONDS)["seconds"]))
 
 
 def _amount(task: Task, path: str, count: int) -> float:

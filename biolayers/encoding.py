@@ -53,6 +53,7 @@ def one_hot(tokens: Tensor, alphabet: Alphabet = DNA, dtype: torch.dtype = torch
     rows = tokens.contiguous().view(-1, length) if tokens.numel() else tokens.new_empty((0, length))
     parallel(
         kernel.one_hot, len(rows) * kernel.parts(length), rows.numpy(), one, alphabet.channels,
-        out.view(bits).view(-1).numpy(), grain=max(1, _SHARE // max(1, min(length, kernel.PART))),
+        out.view(bits).view(-1).numpy(), out.nbytes >= kernel.LARGE,
+        grain=max(1, _SHARE // max(1, min(length, kernel.PART))),
     )  # fmt: skip
     return out

@@ -95,7 +95,7 @@ def _store_table(path: str, places: np.ndarray, edges: np.ndarray) -> None:
             return
         word = "does not fit" if is_fresh(stored, path) else "is older than"
         log.warning("%s %s %s: building a new index", stored, word, path)
-    store(stored, table_text(places, edges))
+    store(stored, [table_text(places, edges)])
 
 
 def _belongs(found: tuple[np.ndarray, np.ndarray], places: np.ndarray, edges: np.ndarray) -> bool:

@@ -108,7 +108,7 @@ def index_of(
         log.warning("%s does not fit %s: building a new index", stored, path)
     index = build(path, source)
     if keep and index.regular:
-        store(stored, _text(index))
+        store(stored, _texts(index))
     elif keep:
         log.info("%s has lines of different lengths within a record: the index stays in memory", path)
     return index
@@ -190,8 +190,8 @@ def head_of(source: Source) -> bytes:
     return text[int(places[0]) :][: min(HEAD, source.size)].tobytes()
 
 
-def _text(index: Index) -> bytes:
-    """What samtools writes: no line for an empty record without any line of letters."""
+def _texts(index: Index) -> list[memoryview]:
+    """What samtools writes, in parts: no line for an empty record without any line of letters."""
     from biolayers.kernels.numba import fai
 
     held = np.diff(index.edges) == 1
@@ -210,7 +210,7 @@ def _text(index: Index) -> bytes:
             texts[k] = fai.write(names[places[k] : places[k + 1]], held[own], table[:, rows[k] : rows[k + 1]])
 
     parallel(work, count, grain=1)
-    return b"".join(texts)
+    return [text.data for text in texts]
 
 
 def _read(text: bytes, source: Source) -> Index | None:

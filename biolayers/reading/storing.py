@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+from collections.abc import Iterable
 
 log = logging.getLogger("biolayers")
 
@@ -15,12 +16,12 @@ def is_fresh(stored: str, path: str) -> bool:
         return False
 
 
-def store(stored: str, text: bytes) -> None:
+def store(stored: str, parts: Iterable[bytes | memoryview]) -> None:
     """Write the whole of an index; a folder that cannot be written is no fault, the index stays in memory."""
     temporary = temporary_name(stored)
     try:
         with open(temporary, "xb") as file:
-            file.write(text)
+            file.writelines(parts)
         os.replace(temporary, stored)
     except OSError as error:
         log.info("%s cannot be written (%s): the index stays in memory", stored, error.strerror)

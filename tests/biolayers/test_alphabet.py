@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biolayers import DNA, PAD, PROTEIN, RNA, Alphabet, LetterCounts, Policy
+from biolayers import DNA, PAD, PROTEIN, RNA, Alphabet, LetterCounts, Policy, one_hot
 from biolayers.alphabet import ILLEGAL
+from biolayers.kernels.numba import one_hot as kernel
 from shared.errors import UserError
 
 CLAUSES = {
@@ -131,6 +132,16 @@ def test_foreign_bytes_become_unknown_where_the_policy_says_so(data: bytes) -> N
     policy = {"ambiguous": "keep", "lower": "upper", "gap": "keep", "ut": "convert", "other": "unknown"}
     tokens = DNA.with_policy(**policy).tokens(data)
     assert tokens.tolist() == [naive_token(DNA, policy, byte) for byte in data]
+
+
+@pytest.mark.parametrize("large", [0, 1 << 60], ids=["past the caches", "through the caches"])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float16, torch.float64, torch.bool])
+@pytest.mark.parametrize("length", [1, 63, 64, 129, kernel.PART + 77])
+def test_one_hot_of_any_size(length: int, dtype: torch.dtype, large: int, monkeypatch) -> None:
+    monkeypatch.setattr(kernel, "LARGE", large)
+    tokens = torch.randint(0, 6, (3, length), dtype=torch.uint8)
+    letters = torch.arange(4, dtype=torch.uint8)
+    assert torch.equal(one_hot(tokens, dtype=dtype), (tokens[:, None] == letters[:, None]).to(dtype))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -77,6 +77,7 @@ def write(names, held, columns):
     at = 0
     source = 0
     row = 0
+    spots = np.zeros((count, 2), np.int64)  # where the last number of each column stands: many come again
     for i in range(held.shape[0]):
         first = at
         while names[source] != NEWLINE:
@@ -89,7 +90,15 @@ def write(names, held, columns):
             continue
         for j in range(count):
             text[at] = TAB
-            at = _write_number(text, at + 1, columns[j, row])
+            if row and columns[j, row] == columns[j, row - 1]:
+                for k in range(spots[j, 0], spots[j, 1]):
+                    at += 1
+                    text[at] = text[k]
+                at += 1
+            else:
+                spots[j, 0] = at + 1
+                at = _write_number(text, at + 1, columns[j, row])
+                spots[j, 1] = at
         text[at] = NEWLINE
         at += 1
         row += 1
@@ -98,13 +107,13 @@ def write(names, held, columns):
 
 @njit(nogil=True, cache=True)
 def _write_number(text, at, number):
-    digits = _digits(number)
+    end = at + _digits(number)
     rest = np.uint64(number)
-    for k in range(digits):
+    for k in range(end - 1, at - 1, -1):
         tenth = rest // np.uint64(10)
-        text[at + digits - 1 - k] = ZERO + rest - np.uint64(10) * tenth
+        text[k] = ZERO + rest - np.uint64(10) * tenth
         rest = tenth
-    return at + digits
+    return end
 
 
 @njit(nogil=True, cache=True)
