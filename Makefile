@@ -6,7 +6,7 @@ READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test agree matrix fuzz workers conformance test-hardware lint format bench
+.PHONY: help demo test thorough agree matrix fuzz workers conformance test-hardware lint format bench
 
 help:  ## show this list
 	@echo "usage: make TARGET"
@@ -15,8 +15,11 @@ help:  ## show this list
 demo: $(READY)  ## train the hybrid quantum-classical model on real splice junctions, write a report
 	@$(BIN)/qbio demo
 
-test: $(READY)  ## run all tests and doctests, warnings are errors (ARGS="-k name": only some)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+test: $(READY)  ## run the tests and doctests, warnings are errors (ARGS="-k name": only some)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not thorough" $(ARGS)
+
+thorough: $(READY)  ## run the tests that make test leaves out: examples, the README, long statistics
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m thorough
 
 agree: $(READY)  ## 2,000 random circuits against default.qubit, values and derivatives (about 5 minutes)
 	@QBIO_CIRCUITS=2000 $(BIN)/python -m pytest tests/qlayers/test_agreement.py

@@ -30,6 +30,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return SimpleNamespace(**{name: __import__(name) for name in MODULES})
 
 
+@pytest.mark.thorough
 def test_our_worker_answers_and_is_timed(bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.compare, "BURST_SECONDS", 0.0)
     case = bench.circuits.Case("strong", 2, 1, 3)
@@ -46,6 +47,7 @@ def test_our_worker_answers_and_is_timed(bench: SimpleNamespace, monkeypatch: py
         assert ours.ask("step_memory", case=bench.circuits.content(case))["seconds"] > 0
 
 
+@pytest.mark.thorough
 def test_forward_alone_leaves_the_gradients_out(bench: SimpleNamespace) -> None:
     case = bench.circuits.Case("tfim", 3, 2, 1, forward=True)
     with bench.systems.Process(bench.field.OURS, threads=2) as ours:

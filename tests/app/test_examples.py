@@ -1,4 +1,4 @@
-"""The examples run as they stand, in a process of their own, at a reduced size."""
+"""The examples run as they stand, in a process of their own, at a reduced size (`make thorough`)."""
 
 import re
 import signal
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.thorough
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

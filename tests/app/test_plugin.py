@@ -56,6 +56,7 @@ def test_the_doctor_knows_its_op(environment):
     assert not any(row["missing"] for row in providers)
 
 
+@pytest.mark.thorough
 def test_its_op_conforms(environment):
     code = (
         "from shared import check, registry;"

@@ -38,6 +38,7 @@ def every_path(text: str, k: int) -> list[str]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("text", "k", "alphabet", "count"),
     [

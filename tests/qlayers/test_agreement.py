@@ -17,7 +17,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from qlayers import Circuit, QuantumLayer
 from qlayers.gates import CONTROLLED, TABLE, gate
 
-CIRCUITS = int(os.environ.get("QBIO_CIRCUITS", "300"))
+CIRCUITS = int(os.environ.get("QBIO_CIRCUITS", "100"))
 FEATURES, WEIGHTS, BATCH = 3, 6, 2
 
 # name: wires, None for any number

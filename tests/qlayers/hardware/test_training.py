@@ -218,6 +218,7 @@ def distance(make, device) -> float:
     return (exact(x) - layer(x)).abs().mean().item()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("depolarized", "misread", "make"),
     [

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from qlayers import Circuit, QuantumLayer
 
-CIRCUITS = int(os.environ.get("QBIO_CIRCUITS", "100"))
+CIRCUITS = int(os.environ.get("QBIO_CIRCUITS", "40"))
 FEATURES, WEIGHTS, BATCH = 2, 4, 2
 HERMITIAN = np.array([[1.2, 0.3 - 0.8j], [0.3 + 0.8j, -0.5]])
 

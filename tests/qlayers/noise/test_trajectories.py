@@ -70,6 +70,7 @@ def test_means_and_mean_gradients(name):
     assert (error > 0).any() or name.startswith("Qubit")
 
 
+@pytest.mark.thorough
 def test_second_derivatives_have_the_exact_mean():
     """The mean over trajectories is differentiated as a whole."""
     circuit = Circuit.parse(
