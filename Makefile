@@ -6,7 +6,7 @@ READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test thorough agree matrix fuzz workers conformance test-hardware lint format bench
+.PHONY: help demo test thorough agree matrix embedded fuzz workers conformance test-hardware lint format bench
 
 help:  ## show this list
 	@echo "usage: make TARGET"
@@ -33,6 +33,9 @@ conformance: $(READY)  ## PennyLane's own tests of devices on qbio.simulator, ex
 
 matrix: $(READY)  ## every op against every row of the conformance matrix (about 20 minutes)
 	@QBIO_MATRIX=all $(BIN)/python -m pytest -n 2 --dist worksteal tests/test_conformance.py
+
+embedded: $(READY)  ## exported models in a fresh environment with onnxruntime and NumPy alone; every op in ONNX
+	@QBIO_MATRIX=all $(BIN)/python -m pytest -n 0 tests/fresh/embedded.py tests/fresh/compiled.py tests/shared/export/test_ops.py
 
 fuzz: $(READY)  ## a million mutated FASTA and FASTQ files against a naive parser (half an hour)
 	@QBIO_FUZZ=1000000 QBIO_UNCHECKED=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/biolayers/test_fuzz.py

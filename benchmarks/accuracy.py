@@ -22,6 +22,7 @@ from typing import Any
 
 import record
 import torch
+from composed_cnn import ComposedCNN
 from kmer_bag import KmerBag
 from learning import Settings, fit, log_chances
 from rich.console import Console
@@ -49,15 +50,18 @@ class Gue:
     published: dict[str, float] = field(default_factory=dict)
 
 
-KMERS = Settings(epochs=3, batch_size=512, lr=3e-3, weight_decay=1.0, average=0.9)
+KMERS = Settings(epochs=3, batch_size=256, lr=3e-3, weight_decay=1.0, average=0.95)
+CONVOLUTIONS = Settings(epochs=6, batch_size=256, lr=6e-3, weight_decay=0.1, average=0.99, both_strands=True)
+WEIGHED = {"composition": (1, 2, 3), "gated": True, "hidden": 64, "left_out": 0.7}
 PLACES = Settings(epochs=12, batch_size=64, lr=5e-3, smoothing=0.05)
 SETS = {
     "tf0": Gue(
         "gue_tf0",
         "GUE tf/0",
         (
-            ("kmers", {"ks": (4, 5, 6, 7, 8, 9, 10), "left_out": 0.7}, KMERS),
-            ("kmers", {"ks": (5, 6, 7, 8, 9, 10, 11, 12), "left_out": 0.7}, KMERS),
+            ("kmers", {"ks": (2, 3, 4, 5, 6, 7, 8), **WEIGHED}, KMERS),
+            ("kmers", {"ks": (4, 5, 6, 7, 8, 9, 10), **WEIGHED}, KMERS),
+            ("composed_cnn", {}, CONVOLUTIONS),
         ),
         {"DNABERT-2": 0.7199, "3-mer DNABERT": 0.6795, "NT-2500M-multi": 0.6664},
     ),
@@ -77,6 +81,7 @@ SPLICE_PUBLISHED = {  # 10-fold on 1,000 examples, Noordewier, Towell and Shavli
 MAKERS: dict[str, Callable[..., nn.Module]] = {
     "cnn": lambda length, classes, **options: SequenceCNN(length, classes, **options),
     "kmers": lambda length, classes, **options: KmerBag(classes, **options),
+    "composed_cnn": lambda length, classes, **options: ComposedCNN(classes, **options),
 }
 
 

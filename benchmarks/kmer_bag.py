@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import torch
+from composition import LETTERS, Composition, words
 from torch import Tensor, nn
 
-LETTERS = 4
 PRIME = 0x9E3779B1  # spreads the codes of long k-mers over the rows of the table
 
 
@@ -15,6 +15,9 @@ class KmerBag(nn.Module):
     In the manner of Joulin et al., "Bag of tricks for efficient text classification" (EACL 2017): a k-mer and
     its reverse complement share a vector, k-mers with more codes than `rows` share rows by hashing, and
     k-mers with another letter than A, C, G, T count nothing. Training leaves k-mers out at random.
+
+    With `composition` (lengths of words), a second network sees the exact counts of short words, stands
+    beside the sum, and moves it if `gated`: so k-mers are weighed against what the sequence is made of.
     """
 
     def __init__(
@@ -27,46 +30,49 @@ class KmerBag(nn.Module):
         hidden: int = 32,
         left_out: float = 0.5,
         dropout: float = 0.5,
+        composition: Sequence[int] = (),
+        edges: Sequence[float] = (),
+        gated: bool = False,
     ) -> None:
         super().__init__()
         self.ks, self.rows, self.left_out = tuple(ks), rows, left_out
         self.nothing = len(self.ks) * rows
         self.vectors = nn.EmbeddingBag(self.nothing + 1, width, mode="sum", padding_idx=self.nothing)
         nn.init.normal_(self.vectors.weight, std=0.01)
+        self.composition = Composition(width, ks=composition, edges=edges) if composition else None
+        self.move = nn.Linear(width, width) if composition and gated else None
+        self.standard = nn.BatchNorm1d(width)
+        self.active = nn.Sequential(nn.ReLU(), nn.Dropout(dropout))
         self.decide = nn.Sequential(
-            nn.BatchNorm1d(width),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(width, hidden),
+            nn.Linear(2 * width if composition else width, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(hidden, classes),
         )
 
     def forward(self, tokens: Tensor) -> Tensor:  # (b, l) uint8 -> (b, classes)
+        found = self.standard(self.total(tokens))
+        if self.composition is None:
+            return self.decide(self.active(found))
+        made_of = self.composition(tokens)
+        if self.move is not None:
+            found = found + self.move(made_of)
+        return self.decide(torch.cat((self.active(found), made_of), 1))
+
+    def total(self, tokens: Tensor) -> Tensor:
+        """The sum of the vectors of all k-mers, (b, width); in training, of those that are not left out."""
         places = self.places(tokens)
         if not self.training:
-            return self.decide(self.vectors(places))
+            return self.vectors(places)
         dropped = torch.rand(places.shape, device=places.device) < self.left_out
-        kept = self.vectors(places.masked_fill(dropped, self.nothing))
-        return self.decide(kept / (1 - self.left_out))
+        return self.vectors(places.masked_fill(dropped, self.nothing)) / (1 - self.left_out)
 
     def places(self, tokens: Tensor) -> Tensor:
         """The rows of all k-mers: (b, number of k-mers)."""
-        letters = tokens.long()
-        given = other = torch.zeros_like(letters)  # codes of the words that start here, on either strand
-        strange = torch.zeros_like(tokens, dtype=torch.bool)
         found = []
-        for k in range(1, max(self.ks) + 1):
-            last = letters[:, k - 1 :]
-            count = last.shape[1]
-            given = given[:, :count] * LETTERS + last
-            other = other[:, :count] + (LETTERS - 1 - last) * LETTERS ** (k - 1)
-            strange = strange[:, :count] | (last >= LETTERS)
-            if k in self.ks:
-                code = torch.minimum(given, other)
-                if LETTERS**k > self.rows:
-                    code = (code * PRIME >> 12) % self.rows
-                place = code + self.ks.index(k) * self.rows
-                found.append(place.masked_fill(strange, self.nothing))
+        for k, code, strange in words(tokens, self.ks):
+            if LETTERS**k > self.rows:
+                code = (code * PRIME >> 12) % self.rows
+            place = code + self.ks.index(k) * self.rows
+            found.append(place.masked_fill(strange, self.nothing))
         return torch.cat(found, 1)

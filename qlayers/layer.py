@@ -148,7 +148,7 @@ class QuantumLayer(MeasuredLayer):
                 "their names to numbers of features; the circuit's features are theirs in this order."
             )
         self._circuit, self._name = circuit, "circuit"
-        self._program(circuit.features if features is None else features)
+        self._ready(circuit.features if features is None else features)
         if len(self._inputs) > 1:  # other numbers of features would shift those of the inputs
             self._circuit = None
 
@@ -163,14 +163,14 @@ class QuantumLayer(MeasuredLayer):
         if self._function.qnode is not None:
             self._run_with(self._settings.of_qnode(self._function.qnode))
         if features is not None:
-            self._program(features)
+            self._ready(features)
             return
         if len(self._inputs) > 1:
             return  # their first values say how many features each has
         with _on_cpu():
             guess = guess_features(self._function)
         try:
-            self._program(guess or len(self._function.device_wires) or 1)
+            self._ready(guess or len(self._function.device_wires) or 1)
         except FeaturesError:  # it takes no number that was tried: the first input decides
             return
 
@@ -266,6 +266,11 @@ class QuantumLayer(MeasuredLayer):
                     f"being compiled or exported; pass features={wanted} to QuantumLayer, or call it once "
                     "before."
                 )
+        return self._ready(features)
+
+    def _ready(self, features: Features) -> "Captured | Retraced":
+        """`_program`, where nothing stands against capturing."""
+        if features not in self._programs:
             with _on_cpu():
                 self._programs[features] = self._make(features)
         return self._programs[features]

@@ -16,8 +16,22 @@ _HOMES = {
     "UserError": "shared.errors",
     "analyse": "shared.graph",
     "optimize": "shared.graph",
+    "save": "shared.store",
+    "load": "shared.store",
+    "export_onnx": "shared.export",
 }
-_SUBMODULES = ("check", "declare", "derive", "dispatch", "errors", "graph", "schema", "threads")
+_SUBMODULES = (
+    "check",
+    "declare",
+    "derive",
+    "dispatch",
+    "errors",
+    "export",
+    "graph",
+    "schema",
+    "store",
+    "threads",
+)
 
 __all__ = sorted([*_HOMES, "check"])
 

@@ -19,6 +19,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("shared", "qlayers", "biolayers")
 HEAVY = {"numba", "pennylane", "Bio", "pandas", "lightning", "matplotlib", "scipy", "sklearn", "tokenizers"}
+HEAVY |= {"onnx", "onnxscript", "onnxruntime"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENTRIES = [
     (group, name, value) for group, table in PROJECT["entry-points"].items() for name, value in table.items()

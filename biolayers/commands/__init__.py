@@ -1,4 +1,4 @@
-"""The commands `qbio train`, `qbio predict` and `qbio demo`; what is heavy loads when one of them runs."""
+"""The commands `qbio train`, `predict`, `export` and `demo`; what is heavy loads when one of them runs."""
 
 from inspect import signature
 from pathlib import Path
@@ -109,6 +109,35 @@ def predict(
             checkpoint, fasta, out, force=force, batch_size=batch_size, threads=threads
         )
     print(f"{count:,} predictions in {out}")
+
+
+def export(
+    run: Path,
+    *,
+    to: Literal["onnx", "pt2"] = "onnx",
+    quantize: Literal["int8"] | None = None,
+    output: Path | None = None,
+    length: int | None = None,
+) -> None:
+    """Write a trained model into one file for other machines, and print how good it is there.
+
+    ONNX runs in onnxruntime, with nothing of qbio or PyTorch beside it (see examples/embedded); pt2 runs in
+    PyTorch with qbio's kernels: shared.load reads it. Where the run's data are at hand, accuracy before and
+    after is that on the held-out part.
+
+    Args:
+        run: Folder of a run, one of its checkpoints, or a folder that save_pretrained wrote.
+        to: onnx or pt2.
+        quantize: int8 for weights and activations of eight bits, calibrated on the training part; circuits
+            stay as they are.
+        output: The file to write; by default the run's name with .onnx or .pt2, here. It is replaced if it
+            is there.
+        length: Of the sequences, for a saved model that does not say it.
+    """
+    from biolayers.commands import exporting
+
+    with on_the_command_line():
+        exporting.export(run, to=to, quantize=quantize, output=output, length=length)
 
 
 def demo(

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from biolayers import FastaDataset, models
+from biolayers import FastaDataset
+from biolayers.commands.rebuilding import rebuilt
 from biolayers.commands.training import ALPHABETS
-from shared.app.runs import fresh_file, model_weights, read_checkpoint
+from shared.app.runs import fresh_file, read_checkpoint
 from shared.app.settings import MOST_TASKS, within
 from shared.errors import UserError
 
@@ -38,11 +39,7 @@ def predict(
             f"{fasta}: expected sequences of {card['length']:,} letters, as the model was trained on, "
             f"received {data.width:,}"
         )
-    model = models.build(
-        card["model"], length=card["length"], classes=len(card["classes"]), letters=data.alphabet.channels
-    )
-    model.load_state_dict(model_weights(content))
-    model.eval()
+    model = rebuilt(content)
     with fresh_file(out) as file, torch.inference_mode():
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["name", "predicted", *(f"probability_{name}" for name in card["classes"])])

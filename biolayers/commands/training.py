@@ -130,9 +130,6 @@ def _carry_out(
     run: Run, options: dict[str, Any], data: FastaDataset, parts: dict[str, Part], model: Any, *, resume: bool
 ) -> None:
     settings = _settings(options)
-    digest = blake2b(
-        data.tokens.numpy().tobytes() + data.labels.numpy().tobytes(), digest_size=16
-    ).hexdigest()
     card = {
         "model": options["model"],
         "classes": data.classes,
@@ -140,7 +137,7 @@ def _carry_out(
         "length": data.width,
         "padded": options["pad_to"] is not None,
         "seed": settings.seed,
-        "data": digest,
+        "data": digest(data),
     }
     print(f"{len(data):,} sequences of {data.width:,} letters, {len(data.classes)} classes -> {run.folder}")
     leaks = {} if options["no_leakage_check"] else _leaks(parts)
@@ -185,6 +182,12 @@ def _carry_out(
     )
     write_report(run, {**metrics, "history": result.history}, model, facts)
     _announce(run, metrics)
+
+
+def digest(data: FastaDataset) -> str:
+    """What tells data apart."""
+    content = data.tokens.numpy().tobytes() + data.labels.numpy().tobytes()
+    return blake2b(content, digest_size=16).hexdigest()
 
 
 def _leaks(parts: dict[str, Part]) -> dict[str, Leakage]:

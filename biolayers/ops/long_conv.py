@@ -102,15 +102,25 @@ def widened(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def size_of_transform(length: int, k: int, offset: int) -> int:
-    """A good length that keeps what wraps around away from the outputs."""
+def span_of_transform(length: int, k: int, offset: int) -> int:
+    """The least length that keeps what wraps around away from the outputs."""
     taps = min(k, length + offset)
-    return good_size(max(length + offset, length + taps - 1 - offset))
+    return max(length + offset, length + taps - 1 - offset)
+
+
+def span_of_lags(length: int, k: int, offset: int) -> int:
+    """The same for the gradient of the kernel."""
+    return max(2 * length - 1, length + min(k, length + offset))
+
+
+def size_of_transform(length: int, k: int, offset: int) -> int:
+    """A good length of at least `span_of_transform`."""
+    return good_size(span_of_transform(length, k, offset))
 
 
 def size_of_lags(length: int, k: int, offset: int) -> int:
-    """The same for the gradient of the kernel."""
-    return good_size(max(2 * length - 1, length + min(k, length + offset)))
+    """A good length of at least `span_of_lags`."""
+    return good_size(span_of_lags(length, k, offset))
 
 
 def good_size(n: int) -> int:
@@ -241,8 +251,8 @@ def _(x, grad, k, offset=0):
 
 FLOATS = (torch.float32, torch.float64)
 _KERNELS = "biolayers.kernels.numba.long_conv"
-long_conv.kernel("numpy", device="cpu", dtypes=FLOATS, target=f"{_KERNELS}:forward")
-long_conv_kernel_grad.kernel("numpy", device="cpu", dtypes=FLOATS, target=f"{_KERNELS}:kernel_grad")
+for _op, _name in ((long_conv, "forward"), (long_conv_kernel_grad, "kernel_grad")):
+    _op.kernel("numba", device="cpu", dtypes=FLOATS, needs=("numba",), target=f"{_KERNELS}:{_name}")
 _TRANSFORMS = "biolayers.ops.long_conv_fft"
 long_conv.kernel("fft", device="cuda", target=f"{_TRANSFORMS}:forward")
 long_conv_kernel_grad.kernel("fft", device="cuda", target=f"{_TRANSFORMS}:kernel_grad")

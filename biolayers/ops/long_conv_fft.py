@@ -1,6 +1,6 @@
 """`long_conv` and the gradient of its kernel by PyTorch's Fourier transforms: any device, any dtype.
 
-On CPU the last bits depend on the number of threads, so there NumPy's transforms do the work.
+On CPU the last bits depend on the number of threads, so there our own do the work.
 """
 
 import torch

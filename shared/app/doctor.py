@@ -20,6 +20,7 @@ EXTRAS = {
         "jinja2",
         "logomaker",
     ),
+    "export": ("onnx", "onnxscript", "onnxruntime"),
 }
 PACKAGES = ("qbio", "torch", "numpy", "numba", "pennylane", "biopython", "jaxtyping", "lightning")
 

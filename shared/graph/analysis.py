@@ -1,17 +1,17 @@
-"""What a model does on example inputs, part by part: operations, FLOPs, bytes, and what training keeps."""
+"""What a model does on example inputs, part by part: operations, FLOPs, bytes, and the memory it takes."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from math import prod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from shared.graph import trial
+from shared.graph.lifetimes import Lifetimes
+from shared.graph.recording import Step, memory_of, recording, tensors_in
 
 
 @dataclass
@@ -45,12 +45,22 @@ class Analysis:
         parameters: numbers that the model holds.
         critical: FLOPs on the longest path from inputs to outputs: what no number of devices does away with.
         kept: bytes that training keeps for the backward pass, parameters and inputs apart.
+        peak: bytes of tensors that live at once, at most, in a forward pass of evaluation, without gradients;
+            parameters and inputs apart, and without what an operation needs for itself.
+        training_peak: the same in a forward and backward pass in the model's mode, the gradients of the
+            parameters included; None if nothing can be differentiated.
+        steps: every operation in its order, with those it depends on.
+        results: the steps that the model's outputs come from, by their positions.
     """
 
     parts: tuple[Part, ...]
     parameters: int
     critical: int
     kept: int
+    peak: int = 0
+    training_peak: int | None = None
+    steps: tuple[Step, ...] = ()
+    results: tuple[int, ...] = ()
 
     @property
     def operations(self) -> int:
@@ -67,18 +77,37 @@ class Analysis:
         """Of all parts."""
         return sum(part.bytes for part in self.parts)
 
+    def svg(self, path: str | Path) -> None:
+        """Draw the graph of the model's calls as a picture; needs the extra `train`.
+
+        Args:
+            path: of the file that is written.
+
+        Raises:
+            UserError: matplotlib is not installed, or nothing can be written there.
+        """
+        from shared.graph.picture import draw
+
+        draw(path, {"": self})
+
     def __str__(self) -> str:
         head = ("part", "module", "parameters", "operations", "FLOPs", "bytes")
         rows = [_row(each.place or "(forward)", each.kind, each) for each in self.parts]
         rows.append(_row("all", "", self))
         wide = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
         lines = ["  ".join(_aligned(row, wide)).rstrip() for row in (head, *rows)]
-        tail = f"longest path {self.critical:,} FLOPs; kept for backward {self.kept:,} bytes"
-        return "\n".join([*lines, tail])
+        trained = "" if self.training_peak is None else f", of a training step {self.training_peak:,}"
+        return "\n".join(
+            [
+                *lines,
+                f"longest path {self.critical:,} FLOPs; kept for backward {self.kept:,} bytes",
+                f"peak memory of a forward pass {self.peak:,} bytes{trained}",
+            ]
+        )
 
 
 def analyse(model: nn.Module, example_inputs: Any) -> Analysis:
-    """Run the model once and count.
+    """Run the model and count.
 
     The model is left as it is, buffers and random numbers included.
 
@@ -95,59 +124,73 @@ def analyse(model: nn.Module, example_inputs: Any) -> Analysis:
         1     ReLU             0           1      8     64
         all                   16           2     56    184
         longest path 56 FLOPs; kept for backward 32 bytes
+        peak memory of a forward pass 64 bytes, of a training step 160
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    recorder = _Recorder(model)
     mode = model.training
-    with trial.untouched(model), _places(model, recorder), _Kept(model, inputs) as kept, recorder:
+    with trial.untouched(model), _Kept(model, inputs) as kept, recording(model) as recorder:
         model.train(mode)
-        model(*inputs)
-    parts = tuple(part for part in recorder.parts.values() if part.operations)
-    held = sum(each.numel() for each in model.parameters())
-    return Analysis(parts, held, max(recorder.paths.values(), default=0), kept.bytes)
+        outputs = tensors_in(model(*inputs))
+    steps, writers = tuple(recorder.steps), recorder.writers
+    return Analysis(
+        parts=_parts(model, steps),
+        parameters=sum(each.numel() for each in model.parameters()),
+        critical=max(longest(steps), default=0),
+        kept=kept.bytes,
+        peak=_peak(model, inputs),
+        training_peak=_training_peak(model, inputs),
+        steps=steps,
+        results=tuple(writers[ref] for each in outputs if (ref := memory_of(each)) in writers),
+    )
 
 
-@dataclass
-class _Recorder(TorchDispatchMode):
-    """Counts every operation for the module that is running."""
+def longest(steps: Iterable[Step]) -> list[int]:
+    """FLOPs of the longest path from the inputs to the end of each step."""
+    ends: list[int] = []
+    for step in steps:
+        ends.append(max((ends[each] for each in step.sources), default=0) + step.flops)
+    return ends
 
-    model: nn.Module
-    parts: dict[str, Part] = field(default_factory=dict)
-    paths: dict[int, int] = field(default_factory=dict)  # storage -> FLOPs of the longest path to it
-    open: list[Part] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        super().__init__()
-        self.enter("", self.model)
-
-    def enter(self, path: str, module: nn.Module) -> None:
-        """The module starts to run."""
-        if path not in self.parts:
+def _parts(model: nn.Module, steps: tuple[Step, ...]) -> tuple[Part, ...]:
+    found: dict[str, Part] = {}
+    modules = dict(model.named_modules())
+    for step in steps:
+        if step.place not in found:
+            module = modules[step.place]
             held = sum(each.numel() for each in module.parameters(recurse=False))
-            self.parts[path] = Part(path, type(module).__name__, held)
-        self.open.append(self.parts[path])
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        read, written = _tensors((args, kwargs)), _tensors(result)
-        known = {_storage(each) for each in read}
-        fresh = [each for each in written if _storage(each) not in known]
-        if not fresh and not func._schema.is_mutable:
-            return result  # a view costs nothing
-        flops = self._flops(func, args, kwargs or {}, result, fresh or written)
-        part = self.open[-1]
+            found[step.place] = Part(step.place, type(module).__name__, held)
+        part = found[step.place]
         part.operations += 1
-        part.flops += flops
-        part.bytes += sum(map(_bytes, (*read, *(fresh or written))))
-        longest = max((self.paths.get(_storage(each), 0) for each in read), default=0) + flops
-        self.paths |= {_storage(each): longest for each in fresh or written}
-        return result
+        part.flops += step.flops
+        part.bytes += step.bytes
+    return tuple(found.values())
 
-    def _flops(self, func: Any, args: tuple, kwargs: dict, result: Any, written: list[Tensor]) -> int:
-        count: Callable | None = flop_registry.get(func._overloadpacket)
-        if count is None:
-            return sum(each.numel() for each in written)
-        return int(count(*args, **kwargs, out_val=result))
+
+def _peak(model: nn.Module, inputs: tuple) -> int:
+    with trial.untouched(model), torch.no_grad(), Lifetimes((inputs, _held(model))) as memory:
+        model.eval()(*inputs)
+    return memory.peak
+
+
+def _training_peak(model: nn.Module, inputs: tuple) -> int | None:
+    """None where the model has no derivative."""
+    mode = model.training
+    with trial.untouched(model), torch.enable_grad(), Lifetimes((inputs, _held(model))) as memory:
+        model.train(mode)
+        ends = [each for each in tensors_in(model(*inputs)) if each.requires_grad]
+        moving = [each for each in model.parameters() if each.requires_grad]
+        if not ends or not moving:
+            return None
+        try:
+            torch.autograd.grad(ends, moving, [torch.ones_like(each) for each in ends], allow_unused=True)
+        except RuntimeError:  # an op without a derivative; says so itself when the model is trained
+            return None
+    return memory.peak
+
+
+def _held(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 class _Kept(saved_tensors_hooks):
@@ -155,11 +198,11 @@ class _Kept(saved_tensors_hooks):
 
     def __init__(self, model: nn.Module, inputs: tuple) -> None:
         self.bytes = 0
-        seen = {_storage(each) for each in (*model.parameters(), *model.buffers(), *_tensors(inputs))}
+        seen = {memory_of(each) for each in (*_held(model), *tensors_in(inputs))}
 
         def keep(tensor: Tensor) -> Tensor:
-            if _storage(tensor) not in seen:
-                seen.add(_storage(tensor))
+            if tensor.layout is torch.strided and memory_of(tensor) not in seen:
+                seen.add(memory_of(tensor))
                 self.bytes += tensor.untyped_storage().nbytes()
             return tensor
 
@@ -168,41 +211,6 @@ class _Kept(saved_tensors_hooks):
     def __enter__(self) -> "_Kept":
         super().__enter__()
         return self
-
-
-class _places:  # noqa: N801  used as a function
-    """Tells a recorder which module runs."""
-
-    def __init__(self, model: nn.Module, recorder: _Recorder) -> None:
-        self._model, self._recorder, self._handles = model, recorder, []
-
-    def __enter__(self) -> None:
-        for path, module in self._model.named_modules():
-            if path:
-                self._handles.append(module.register_forward_pre_hook(self._entering(path)))
-                self._handles.append(module.register_forward_hook(self._leave, always_call=True))
-
-    def _entering(self, path: str) -> Callable:
-        return lambda module, _: self._recorder.enter(path, module)
-
-    def _leave(self, *_: object) -> None:
-        self._recorder.open.pop()
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    return [each for each in pytree.tree_leaves(values) if isinstance(each, Tensor)]
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
-def _bytes(tensor: Tensor) -> int:
-    return prod(tensor.shape) * tensor.element_size()
 
 
 def _row(place: str, kind: str, counted: Part | Analysis) -> tuple[str, ...]:

@@ -8,11 +8,13 @@ import logging
 from typing import Any
 
 from torch import Tensor, fx
+from torch._dynamo.callback import on_compile_start
 
 from shared.errors import UserError
+from shared.graph.compilers import has_compiler
 from shared.graph.merging import apply
 from shared.graph.report import Report
-from shared.graph.rules import Rule, chosen
+from shared.graph.rules import Rule, chosen, installed
 from shared.graph.scene import Scene
 
 log = logging.getLogger(__name__)
@@ -43,19 +45,17 @@ def qbio(graph: fx.GraphModule, example_inputs: list, *, options: dict[str, Any]
     changes, refusals = apply(scene, [rule for rule in chosen(given["passes"]) if isinstance(rule, Rule)])
     graph.recompile()
     log.info("%s", Report(tuple(changes), tuple(refusals)))
-    if given["inner"] == "eager" or (given["inner"] == "auto" and not _has_compiler()):
+    if given["inner"] == "eager" or (given["inner"] == "auto" and not has_compiler()):
         return graph
     from torch._inductor.compile_fx import compile_fx
 
     return compile_fx(graph, example_inputs)
 
 
-def _has_compiler() -> bool:
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
+def _prepare(*_: object) -> None:
+    for rules in installed():
+        rules.before_compiling()
 
-    try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler:
-        return False
-    return True
+
+_prepare()
+on_compile_start(_prepare)  # what is imported later has its turn, too

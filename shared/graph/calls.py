@@ -15,6 +15,7 @@ REQUIRED = object()
 
 # kind -> the names of its arguments after the first tensor `x`, with defaults
 SIGNATURES: dict[str, dict[str, Any]] = {
+    "linear": {"weight": REQUIRED, "bias": None},
     "conv1d": {"weight": REQUIRED, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1},
     "one_hot": {"num_classes": -1},
     "relu": {"inplace": False},
@@ -35,6 +36,37 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "ceil_mode": False,
         "count_include_pad": True,
     },
+    "conv2d": {"weight": REQUIRED, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1},
+    "max_pool2d": {
+        "kernel_size": REQUIRED,
+        "stride": None,
+        "padding": 0,
+        "dilation": 1,
+        "ceil_mode": False,
+        "return_indices": False,
+    },
+    "adaptive_max_pool1d": {"output_size": REQUIRED, "return_indices": False},
+    "batch_norm": {
+        "running_mean": REQUIRED,
+        "running_var": REQUIRED,
+        "weight": None,
+        "bias": None,
+        "training": False,
+        "momentum": 0.1,
+        "eps": 1e-5,
+    },
+    "embedding": {
+        "weight": REQUIRED,
+        "padding_idx": None,
+        "max_norm": None,
+        "norm_type": 2.0,
+        "scale_grad_by_freq": False,
+        "sparse": False,
+    },
+    "flip": {"dims": REQUIRED},
+    "unsqueeze": {"dim": REQUIRED},
+    "squeeze": {"dim": REQUIRED},
+    "amax": {"dim": (), "keepdim": False},
     "transpose": {"dim0": REQUIRED, "dim1": REQUIRED},
     "permute": {"dims": REQUIRED},
     "contiguous": {},
@@ -45,8 +77,20 @@ SIGNATURES: dict[str, dict[str, Any]] = {
 }
 
 FUNCTIONS: dict[Callable, str] = {
+    F.linear: "linear",
     F.conv1d: "conv1d",
     torch.conv1d: "conv1d",
+    F.conv2d: "conv2d",
+    torch.conv2d: "conv2d",
+    F.max_pool2d: "max_pool2d",
+    torch.max_pool2d: "max_pool2d",
+    F.adaptive_max_pool1d: "adaptive_max_pool1d",
+    F.batch_norm: "batch_norm",
+    F.embedding: "embedding",
+    torch.flip: "flip",
+    torch.unsqueeze: "unsqueeze",
+    torch.squeeze: "squeeze",
+    torch.amax: "amax",
     F.one_hot: "one_hot",
     torch._C._nn.one_hot: "one_hot",  # type: ignore[attr-defined]  # what Dynamo writes
     F.relu: "relu",
@@ -68,6 +112,10 @@ METHODS = {
     "transpose": "transpose",
     "swapaxes": "transpose",
     "permute": "permute",
+    "flip": "flip",
+    "unsqueeze": "unsqueeze",
+    "squeeze": "squeeze",
+    "amax": "amax",
     "contiguous": "contiguous",
     "long": "long",
     "float": "float",
@@ -88,6 +136,29 @@ MODULES: dict[type[nn.Module], tuple[str, Callable[[Any], dict[str, Any]]]] = {
             "padding_mode": m.padding_mode,
         },
     ),
+    nn.Linear: ("linear", lambda m: {}),
+    nn.Conv2d: (
+        "conv2d",
+        lambda m: {
+            "stride": m.stride,
+            "padding": m.padding,
+            "dilation": m.dilation,
+            "groups": m.groups,
+            "padding_mode": m.padding_mode,
+        },
+    ),
+    nn.BatchNorm1d: ("batch_norm", lambda m: {"momentum": m.momentum, "eps": m.eps}),
+    nn.BatchNorm2d: ("batch_norm", lambda m: {"momentum": m.momentum, "eps": m.eps}),
+    nn.Embedding: (
+        "embedding",
+        lambda m: {
+            "padding_idx": m.padding_idx,
+            "max_norm": m.max_norm,
+            "norm_type": m.norm_type,
+            "scale_grad_by_freq": m.scale_grad_by_freq,
+            "sparse": m.sparse,
+        },
+    ),
     nn.ReLU: ("relu", lambda m: {"inplace": m.inplace}),
     nn.GELU: ("gelu", lambda m: {"approximate": m.approximate}),
     nn.MaxPool1d: (
@@ -100,6 +171,21 @@ MODULES: dict[type[nn.Module], tuple[str, Callable[[Any], dict[str, Any]]]] = {
             "ceil_mode": m.ceil_mode,
             "return_indices": m.return_indices,
         },
+    ),
+    nn.MaxPool2d: (
+        "max_pool2d",
+        lambda m: {
+            "kernel_size": m.kernel_size,
+            "stride": m.stride,
+            "padding": m.padding,
+            "dilation": m.dilation,
+            "ceil_mode": m.ceil_mode,
+            "return_indices": m.return_indices,
+        },
+    ),
+    nn.AdaptiveMaxPool1d: (
+        "adaptive_max_pool1d",
+        lambda m: {"output_size": m.output_size, "return_indices": m.return_indices},
     ),
     nn.AvgPool1d: (
         "avg_pool1d",
@@ -120,7 +206,7 @@ def named(kind: str, args: tuple, kwargs: Mapping[str, Any]) -> tuple[Any, dict[
     given = dict(kwargs)
     first = args[0] if args else given.pop("input", given.pop("self", None))
     rest = args[1:]
-    if kind == "permute" and rest and isinstance(rest[0], int):
+    if kind in ("permute", "flip") and rest and isinstance(rest[0], int):
         rest = (rest,)  # x.permute(0, 2, 1)
     if first is None or len(rest) > len(signature):
         return None

@@ -3,12 +3,14 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from shared.graph import tracing, trial
+from shared.graph import effects, tracing, trial
+from shared.graph.arranging import Arranging
 from shared.graph.report import Change, Refusal, place_of
 from shared.graph.rules import Refused, Rule, is_leaf
 from shared.graph.scene import Scene
@@ -18,7 +20,8 @@ from shared.graph.twins import subclass, twin, with_children
 class Merged(nn.Module):
     """A module whose forward is a rewritten graph of it."""
 
-    _forwards: dict[bool, Callable[..., Any]]
+    _graphs: dict[bool, fx.Graph]
+    _forwards: dict[bool, Callable[..., Any]]  # what the graphs stand for
     _arity: int
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -27,6 +30,13 @@ class Merged(nn.Module):
             return super().forward(*args, **kwargs)  # type: ignore[misc]
         return self._forwards[self.training](self, *args)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: each for name, each in super().__getstate__().items() if name != "_forwards"}  # type: ignore[misc]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._forwards = {mode: tracing.function_of(self, each) for mode, each in self._graphs.items()}
+
 
 @dataclass
 class Merging:
@@ -34,6 +44,7 @@ class Merging:
 
     rules: Sequence[Rule]
     training: bool
+    arrange: Arranging = field(default_factory=Arranging)
     changes: list[Change] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 
@@ -53,18 +64,23 @@ class Merging:
 
     def _rewritten(self, module: nn.Module, inputs: tuple, path: str) -> nn.Module:
         given = _names(module, inputs)
-        graphs = tracing.trace(module, set(given), is_leaf)
+        held = twin(module, module._modules)  # gets what tracing keeps
+        graphs = tracing.trace(held, set(given), is_leaf)
         found: dict[Change, None] = {}
         refused: dict[Refusal, None] = {}
         for mode, graph in graphs.items():
-            scene = Scene(graph, module, _watched(module, graph, inputs, mode))
+            observe = partial(effects.observe, held, graph, inputs, training=mode)
+            scene = Scene(graph, held, _watched(held, graph, inputs, mode), observe, mode)
             changes, refusals = apply(scene, self.rules, path)
+            found |= dict.fromkeys(changes)
+            refused |= dict.fromkeys(refusals)
+            changes, refusals = self.arrange(held, graph, inputs, training=mode, path=path)
             found |= dict.fromkeys(changes)
             refused |= dict.fromkeys(refusals)
         self.refusals += refused
         if not found:
             return module
-        new = _installed(module, graphs, len(given))
+        new = _installed(held, graphs, len(given))
         if wrong := trial.wrong(new, inputs, trial.outcomes(module, inputs, self.training)):
             raise tracing.Untraceable(f"its forward does more than its calls say: {wrong}")
         self.changes += found
@@ -119,6 +135,7 @@ def _place(node: fx.Node) -> str:
 def _installed(module: nn.Module, graphs: dict[bool, fx.Graph], arity: int) -> nn.Module:
     """A twin with the graphs for its forward; its class is a subclass of the module's."""
     new = twin(module, module._modules)
+    new._graphs = graphs  # type: ignore[assignment]
     new._forwards = {mode: tracing.function_of(module, graph) for mode, graph in graphs.items()}  # type: ignore[assignment]
     new._arity = arity  # type: ignore[assignment]
     new.__class__ = subclass(Merged, type(module))

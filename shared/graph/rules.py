@@ -60,10 +60,13 @@ class Rules:
     Args:
         rules: in the order in which they are tried.
         leaf: says of a module whether it is one call in the graph, and not traced into.
+        before_compiling: called before Dynamo traces anything, in processes that ask for `backend="qbio"`; it
+            may teach Dynamo what it cannot trace, see `shared.graph.compiling`.
     """
 
     rules: tuple[Rule | Exchange, ...]
     leaf: Callable[[nn.Module], bool] = lambda module: False
+    before_compiling: Callable[[], None] = lambda: None
 
 
 @functools.cache

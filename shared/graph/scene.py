@@ -1,12 +1,16 @@
 """A traced model under the hands of the rules: what its nodes call, and how to put something else there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
 
 from shared.graph import calls
+
+if TYPE_CHECKING:
+    from shared.graph.effects import Effect, Effects
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,17 @@ class Scene:
         graph: traced from `root`, changed in place.
         root: holds modules and parameters; never changed.
         values: dtype and shape of tensors that the nodes had for the example inputs, by the nodes' names.
+        observe: runs the graph as it is on the example inputs and says what each call does; None where there
+            are none.
+        training: the mode that the graph is for.
     """
 
     graph: fx.Graph
     root: nn.Module
     values: dict[str, torch.Tensor] = field(default_factory=dict)  # on the device "meta"
+    observe: "Callable[[], Effects] | None" = None
+    training: bool = True
+    _seen: "Effects | None" = field(default=None, init=False)
 
     def call(self, node: Any) -> Call | None:
         """What a node computes, or None for what the tables do not list."""
@@ -84,6 +94,31 @@ class Scene:
             *path, name = what.path.split(".")
             return getattr(self.root.get_submodule(".".join(path)), name)
         return self.value(what) if isinstance(what, fx.Node) else None
+
+    def effect(self, node: fx.Node) -> "Effect | None":
+        """What the call does on the example inputs; None where that is not known, or it is no call."""
+        if self._seen is None or (node not in self._seen.of and node.op.startswith("call_")):
+            self._seen = None if self.observe is None else self.observe()
+        return None if self._seen is None else self._seen.of.get(node)
+
+    def unfree(self, node: fx.Node, *, random: bool = True) -> str | None:
+        """Why a call is more than its result; None if it may be left out, or done once instead of twice.
+
+        Args:
+            node: the call.
+            random: whether drawing random numbers counts.
+        """
+        effect = self.effect(node)
+        if effect is None:
+            return "what it does is not known"
+        if effect.fixed is not None:
+            return f"it {effect.fixed}"
+        return "it draws random numbers" if random and effect.random else None
+
+    def holds(self, node: fx.Node) -> frozenset[int]:
+        """Pieces of memory in which the results of a call lie, those of parameters and inputs apart."""
+        effect = self.effect(node)
+        return frozenset() if effect is None else effect.holds
 
     def only_user(self, node: fx.Node) -> fx.Node | None:
         """The node that uses this one, if there is exactly one."""

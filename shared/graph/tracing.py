@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from shared.graph.factories import recorded
+
 Leaf = Callable[[nn.Module], bool]
 
 
@@ -16,6 +18,8 @@ class Untraceable(Exception):  # noqa: N818  it is an answer, not an error
 
 
 class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True  # what is made of a buffer is made in each call, as it may change
+
     def __init__(self, leaf: Leaf) -> None:
         super().__init__()
         self._leaf = leaf
@@ -28,7 +32,7 @@ def trace(module: nn.Module, given: set[str], leaf: Leaf) -> dict[bool, fx.Graph
     """The graph of the forward by the module's mode (`training`).
 
     Args:
-        module: left as it is.
+        module: constant tensors that its forward makes become attributes of it.
         given: names of the arguments that the caller passes; all others keep their defaults.
         leaf: modules that are one call.
 
@@ -44,8 +48,10 @@ def trace(module: nn.Module, given: set[str], leaf: Leaf) -> dict[bool, fx.Graph
 
 
 def _trace(module: nn.Module, fixed: dict[str, Any], leaf: Leaf) -> fx.Graph:
+    tracer = _Tracer(leaf)
     try:
-        graph = _Tracer(leaf).trace(module, concrete_args=fixed or None)
+        with recorded(tracer):
+            graph = tracer.trace(module, concrete_args=fixed or None)
         graph.lint()
     except Exception as error:  # tracing runs the user's code on stand-ins, which fails in many ways
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -55,7 +61,9 @@ def _trace(module: nn.Module, fixed: dict[str, Any], leaf: Leaf) -> fx.Graph:
 
 def function_of(root: nn.Module, graph: fx.Graph) -> Callable[..., Any]:
     """The forward that a graph stands for, to be called with a module as its first argument."""
-    return type(fx.GraphModule(root, graph)).forward
+    forward = type(fx.GraphModule(root, graph)).forward
+    graph.owning_module = None  # a graph that is kept stands for itself
+    return forward
 
 
 @contextmanager

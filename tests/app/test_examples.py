@@ -43,6 +43,14 @@ def test_migrate_torch_layer():
         assert float(re.search(rf"difference of {what}: +([\d.e-]+)", out)[1]) < 1e-5
 
 
+def test_optimize_model():
+    out = run("optimize_model.py", "--steps", "2", "--length", "100", "--batch", "8")
+    assert "TorchLayer -> QuantumLayer" in out
+    assert "-> token_conv1d_max_pool" in out
+    assert float(re.search(r"difference of a gradient: +([\d.e-]+)", out)[1]) < 1e-5
+    assert "parameters are the model's own:    True" in out
+
+
 def test_vqe_h2():
     out = run("vqe_h2.py", "--points", "4", "--steps", "15")
     assert float(re.search(r"largest error ([\d.e-]+) hartree", out)[1]) < 1e-6

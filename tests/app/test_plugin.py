@@ -1,4 +1,4 @@
-"""A package of somebody else's adds an op and a command, and both behave like ours."""
+"""A package of somebody else's adds an op, a command and a rule, and all behave like ours."""
 
 import json
 import os
@@ -54,6 +54,32 @@ def test_the_doctor_knows_its_op(environment):
     providers = json.loads(done.stdout)["ops"]["qbio_gc::content"]
     assert [row["provider"] for row in providers] == ["numba", "reference"]
     assert not any(row["missing"] for row in providers)
+
+
+RULE = """
+import torch, shared
+from torch import nn
+from qbio_gc.ops import content
+
+class Model(nn.Module):
+    def forward(self, tokens):
+        return content(tokens) + content((3 - tokens).flip(1)) + content(tokens.flip(0))
+
+tokens = torch.randint(0, 6, (3, 20), dtype=torch.uint8)
+model = Model()
+better = shared.optimize(model, tokens)
+assert torch.equal(better(tokens), model(tokens))
+assert not shared.optimize(better, tokens).report.changes
+print(better.report)
+"""
+
+
+def test_its_rule_is_applied(environment):
+    done = python(environment, RULE)
+    assert done.returncode == 0, done.stderr
+    for line in ("content of flip -> content  [gc_of_strands]", "content of complements -> content"):
+        assert line in done.stdout
+    assert "the batch is flipped, too" in done.stdout
 
 
 @pytest.mark.thorough

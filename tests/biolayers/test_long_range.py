@@ -52,7 +52,7 @@ def test_long_conv_equals_its_definition(sizes, data, single):
     exact = [v.double().requires_grad_() for v in (x, kernel)]
     theirs = convolved(*exact, offset)
     gradients = torch.autograd.grad(theirs, exact, grad)
-    for provider in ("numpy", "reference"):
+    for provider in ("numba", "reference"):
         with shared.prefer(provider):
             leaves = [v.clone().requires_grad_() for v in (x, kernel)]
             ours = long_conv(*leaves, offset)
@@ -92,6 +92,35 @@ def test_long_conv_of_many_channels():
     assert ours.is_contiguous()
     assert long_conv(x[:0], kernel).shape == (0, 70, 501)
     assert not long_conv_kernel_grad(x[:0], x[:0], 9).any()
+
+
+@pytest.mark.parametrize("c", [5, 16, 48])
+def test_threads_change_no_bit_of_a_long_conv(c):
+    x, grad = (random(7, c, 65, dtype=torch.float32, seed=i) for i in range(2))
+    kernel, results, threads = random(c, 65, dtype=torch.float32, seed=2), [], torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            with finest_grain():
+                results.append((long_conv(x, kernel, 9), long_conv_kernel_grad(x, grad, 65, 9)))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert all(map(torch.equal, result, results[0]))
+
+
+def test_sequences_and_channels_do_not_touch_each_other():
+    x, kernel = random(3, 6, 40, dtype=torch.float32), random(6, 40, dtype=torch.float32, seed=1)
+    alone = long_conv(x, kernel)
+    spoilt = x.clone()
+    spoilt[1, 2] = 1e30
+    spoilt[0, 3, 20] = float("nan")
+    found = long_conv(spoilt, kernel)
+    whole = torch.ones(3, 6, dtype=torch.bool)
+    whole[1, 2] = whole[0, 3] = False
+    assert torch.equal(found[whole], alone[whole])
+    assert torch.equal(long_conv(x[1:2], kernel), alone[1:2])
+    assert torch.equal(long_conv(x[:, 2:3], kernel[2:3]), alone[:, 2:3])
 
 
 @pytest.mark.parametrize(

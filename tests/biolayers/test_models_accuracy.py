@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return SimpleNamespace(**{name: __import__(name) for name in ("accuracy", "kmer_bag", "learning")})
+    names = ("accuracy", "composed_cnn", "composition", "kmer_bag", "learning")
+    return SimpleNamespace(**{name: __import__(name) for name in names})
 
 
 def test_a_bag_counts_every_k_mer_on_either_strand_and_none_with_n(bench):
@@ -41,6 +42,36 @@ def test_long_k_mers_stay_in_the_table(bench):
     bag = bench.kmer_bag.KmerBag(2, ks=(12,), rows=1 << 8)
     tokens = torch.randint(0, 4, (3, 50)).to(torch.uint8)
     assert bag.places(tokens).max() < bag.nothing
+
+
+def test_the_composition_counts_every_short_word_on_either_strand(bench):
+    made_of = bench.composition.Composition(3, ks=(1, 2), edges=(1.5,)).eval()
+    tokens = DNA.tokens(["ACGTNAAC"])
+    (k, codes, strange), _ = bench.composition.words(tokens, (1, 2))
+    # A and T share a code, C and G another; the middle (G, T, N, A) has counts of its own
+    assert made_of.counts(k, codes, strange).tolist() == [[2, 1, 0, 0, 2, 2, 0, 0]]
+    torch.testing.assert_close(made_of(tokens), made_of(DNA.reverse_complement(tokens)))
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_bag_with_a_composition_is_the_same_on_either_strand(bench, gated):
+    bag = bench.kmer_bag.KmerBag(2, ks=(3,), rows=1 << 6, composition=(1, 2), gated=gated)
+    tokens = torch.randint(0, 4, (6, 20)).to(torch.uint8)
+    bag(tokens).sum().backward()
+    assert all(weight.grad is not None for weight in bag.parameters())
+    torch.testing.assert_close(bag.eval()(tokens), bag(DNA.reverse_complement(tokens)))
+
+
+def test_the_cnn_hides_letters_in_training_only(bench):
+    cnn = bench.composed_cnn.ComposedCNN(2, channels=8, layers=1, hidden=4, hides=1.0)
+    seen = []
+    cnn.convolve[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    tokens = torch.randint(0, 4, (6, 20)).to(torch.uint8)
+    cnn(tokens).sum().backward()
+    assert all(weight.grad is not None for weight in cnn.parameters())
+    assert cnn.eval()(tokens).shape == (6, 2)
+    assert (seen[0] == bench.composed_cnn.EMPTY).all()
+    assert torch.equal(seen[1], tokens)
 
 
 def test_training_learns_and_gives_averaged_weights(bench):

@@ -256,6 +256,21 @@ def add_strip(typing: Any, array: Any, offset: Any, strip: Any) -> Lowering:
 
 
 @intrinsic
+def store_strip(typing: Any, array: Any, offset: Any, strip: Any) -> Lowering:
+    """`store_strip(array, offset, strip)`: write the lines side by side from `offset` on."""
+    line = strip.dtype
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = pointer(context, builder, array, args[0], args[1])
+        for value in cgutils.unpack_tuple(builder, args[2]):
+            store_vector(builder, place, value, line)
+            place = builder.gep(place, [ir.Constant(ir.IntType(64), line.lanes)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, strip), lower
+
+
+@intrinsic
 def transpose(typing: Any, square: Any) -> Lowering:
     """`transpose(square)`: rows become columns, by swapping blocks of half the side, a quarter, ..., one."""
     lanes = len(square)

@@ -34,13 +34,9 @@ from biolayers.kernels.numba.simd import (
     write,
 )
 from biolayers.kernels.numba.token_conv1d import as_numpy, in_order, tables_of
-from biolayers.ops.token_conv1d_max_pool import (
-    check_pool,
-    check_winners,
-    check_winners_grad,
-    token_conv1d_max_pool,
-    winner_dtype,
-)
+from biolayers.ops.token_conv1d_max_pool import token_conv1d_max_pool
+from biolayers.ops.token_conv1d_pooling import check_pool
+from biolayers.ops.token_conv1d_winners import check_winners, check_winners_grad, winner_dtype
 from shared.threads import parallel
 
 BLOCK = 64  # windows that are worked on in one go, for one tile of channels

@@ -108,6 +108,7 @@ WAYS = {
         F.one_hot(t.to(torch.uint8).long(), num_classes=4).to(torch.float64).transpose(2, 1).contiguous(),
         m.weight, None, 2, 1, 2,
     ),
+    "same": lambda m, t: F.conv1d(F.one_hot(t, 4).transpose(1, 2).double(), m.weight, padding="same"),
     "pool": lambda m, t: F.max_pool1d(
         F.conv1d(F.one_hot(t, 4).transpose(1, 2).double(), m.weight), kernel_size=3, stride=2
     ),
@@ -131,10 +132,6 @@ LEFT = {
     "unknown classes": (
         lambda m, t: F.conv1d(F.one_hot(t).transpose(1, 2).double(), m.weight),
         "must be known",
-    ),
-    "same": (
-        lambda m, t: F.conv1d(F.one_hot(t, 4).transpose(1, 2).double(), m.weight, padding="same"),
-        "must be a number",
     ),
     "values decide": (
         lambda m, t: F.conv1d(F.one_hot(t, 4).transpose(1, 2).double(), m.weight) if t.sum() > 0 else None,

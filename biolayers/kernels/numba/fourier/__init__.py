@@ -1,0 +1,1 @@
+"""Real Fourier transforms of a line of channels at once, for convolutions with long kernels."""
