@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from biolayers.ops import token_conv1d, token_conv1d_max_pool
+from biolayers.ops import token_conv1d, token_conv1d_avg_pool, token_conv1d_max_pool
 from shared.errors import UserError
 
 _EMPTY = 255  # a token without a column, whatever the alphabet
@@ -129,9 +129,13 @@ class TokenConv1d(nn.Module):
 
     def evaluate(self, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The whole layer with parameters that stand in for its own."""
+        pooling = self.pool_size, self.pool_stride, self.channels_last
+        if self.pool == "avg" and not tokens.is_floating_point():
+            options = *self.geometry, self.activation, *pooling
+            return token_conv1d_avg_pool(self.padded(tokens), weight, bias, *options)
         if tokens.is_floating_point() or self.pool != "max" or self.activation not in _AFTER_POOLING:
             return self.follow_up(self.convolve(tokens, weight, bias))
-        relu, pooling = self.activation == "relu", (self.pool_size, self.pool_stride, self.channels_last)
+        relu = self.activation == "relu"
         values, _ = token_conv1d_max_pool(self.padded(tokens), weight, bias, *self.geometry, relu, *pooling)
         return values if self.activation != "exp" else values.exp()
 

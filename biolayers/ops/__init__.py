@@ -10,6 +10,7 @@ from biolayers.ops.motif_scan import motif_best, motif_scan
 from biolayers.ops.rc_token_conv1d import rc_token_conv1d
 from biolayers.ops.selective_scan import selective_scan, selective_scan_backward
 from biolayers.ops.token_conv1d import token_conv1d, token_conv1d_backward
+from biolayers.ops.token_conv1d_avg_pool import token_conv1d_avg_pool, token_conv1d_avg_pool_backward
 from biolayers.ops.token_conv1d_max_pool import token_conv1d_max_pool
 from biolayers.ops.token_conv1d_winners import token_conv1d_winners, token_conv1d_winners_backward
 from biolayers.ops.token_pair_counts import token_pair_counts
@@ -31,6 +32,8 @@ __all__ = [
     "selective_scan",
     "selective_scan_backward",
     "token_conv1d",
+    "token_conv1d_avg_pool",
+    "token_conv1d_avg_pool_backward",
     "token_conv1d_backward",
     "token_conv1d_max_pool",
     "token_conv1d_winners",

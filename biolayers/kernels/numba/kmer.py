@@ -153,15 +153,19 @@ def code_rows(start, stop, tokens, codes, remainders, values, base, group, strid
     inside = max(0, min(tokens.shape[1], reach - padding))
     for b in range(start, stop):
         for i in range(inside):
-            digits[padding + i] = values[min(tokens[b, i], others)]
+            digits[padding + i] = values[min(np.int64(tokens[b, i]), others)]
         for r in range(remainders.size):
             line = codes[b, r * columns : (r + 1) * columns]
             line[:] = 0
             power = np.uint32(1)
             for t in range(group):
                 shifted = digits[remainders[r] + t * dilation :]
-                for x in range(columns):
-                    line[x] += shifted[x * stride] * power
+                if stride == 1:  # a loop of its own, which becomes vector instructions
+                    for x in range(columns):
+                        line[x] += shifted[x] * power
+                else:
+                    for x in range(columns):
+                        line[x] += shifted[x * stride] * power
                 power *= np.uint32(base)
 
 
