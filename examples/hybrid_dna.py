@@ -126,9 +126,8 @@ def main(epochs: int = 8, seeds: int = 5, figure: Path | None = None) -> dict[st
             torch.manual_seed(seed)
             model = model_with(middles()[name])
             fit(model, *data.batch(training.indices), epochs)
-            model.eval()
             with torch.no_grad():
-                accuracy[name].append((model(tokens).argmax(1) == labels).float().mean().item())
+                accuracy[name].append((model.eval()(tokens).argmax(1) == labels).float().mean().item())
         print(f"seed {seed}: " + ", ".join(f"{name} {values[-1]:.4f}" for name, values in accuracy.items()))
     report(accuracy)
     if figure is not None:

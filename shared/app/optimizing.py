@@ -1,4 +1,8 @@
-"""`qbio optimize`: what the common optimizer makes of a model, as a report, a picture and times."""
+"""`qbio optimize`: what the common optimizer makes of a model, as a report, a picture and times.
+
+The function may not be called `optimize`: to find its home the argument parser asks each package above it for
+that name, and `shared.optimize` would bring PyTorch in for `qbio --help`.
+"""
 
 import json as json_format
 from pathlib import Path
@@ -10,7 +14,7 @@ from shared.app.settings import MOST_TASKS, within
 from shared.errors import UserError
 
 
-def optimize(
+def optimize_model(
     model: str,
     *,
     passes: list[str] | None = None,
