@@ -27,6 +27,8 @@ BENCHMARKS = (
     "batches",
     "intervals",
     "variants",
+    "optimize",
+    "graph_memory",
 )
 
 

@@ -49,10 +49,48 @@ def pointwise(function: Callable[..., Tensor], func: Any, x: Tensor, *args: Any,
     return out + slope.repeat(2, *[1] * (x.ndim - 1)) * (x - x.detach())
 
 
-def max_pool1d(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def max_pool1d(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
     """A pool."""
     out, places = F.max_pool1d(x.detach(), *args[:5], **{**kwargs, "return_indices": True})
-    return _largest(x, out, places, 2)
+    return _pooled(x, out, places, len(args) > 5 or kwargs.get("return_indices"))
+
+
+def adaptive_max_pool1d(func: Any, x: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    """A pool to a number of places."""
+    return _pooled(x, *F.adaptive_max_pool1d(x.detach(), output_size, return_indices=True), return_indices)
+
+
+def _pooled(x: Tensor, out: Tensor, places: Tensor, with_places: Any) -> Any:
+    values = _largest(x, out, places, -1)
+    return (values, places) if with_places else values
+
+
+def largest(func: Any, x: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
+    """`max` of two tensors, or along one dimension, with the places."""
+    if isinstance(dim, Tensor):
+        return extreme(func, x, dim)
+    if not isinstance(dim, int) or dim % x.ndim == 0:
+        return func(x, *([] if dim is None else [dim, keepdim]), **kwargs)
+    found = func(x.detach(), dim, keepdim=True)
+    pair = _largest(x, *found, dim), found.indices
+    return type(found)(pair if keepdim else [each.squeeze(dim) for each in pair])
+
+
+def extreme(func: Any, x: Tensor, y: Any) -> Tensor:
+    """The larger or the smaller of two: each counts with the mean of both orders in which they can change."""
+    if not isinstance(y, Tensor) or x.shape != y.shape:
+        return func(x, y)
+    if not _pairs(y):
+        return pointwise(func, func, x, y)
+    (a, a0), (b, b0) = (v.detach().chunk(2) for v in (x, y))
+    out, total = func(x.detach(), y.detach()), 0
+    new, old = out.chunk(2)
+    mixed = func(a, b0), func(a0, b)
+    for v, own, other in ((x, *mixed), (y, *mixed[::-1])):
+        gain, step = (own - old + new - other) / 2, _gap(v.detach())
+        slope = torch.where(gain == 0, 0, gain / torch.where(gain == 0, 1, step))
+        total = total + torch.cat([slope, slope]) * (v - v.detach())
+    return out + total
 
 
 def amax(func: Any, x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -102,11 +140,14 @@ def _mean(x: Tensor) -> Tensor:
 
 _POINTWISE = (
     F.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish, F.softplus, F.softsign,
-    F.hardtanh, F.hardswish, F.hardsigmoid, torch.sigmoid, torch.tanh, torch.exp, torch.log, torch.log1p,
-    torch.square, torch.sqrt, torch.abs, torch.pow, torch.clamp, torch.reciprocal, torch.rsqrt, torch.sin,
+    F.hardtanh, F.hardswish, F.hardsigmoid, F.logsigmoid, F.prelu, torch.sigmoid, torch.tanh, torch.exp,
+    torch.log, torch.log1p, torch.square, torch.sqrt, torch.abs, torch.pow, torch.clamp, torch.reciprocal,
+    torch.rsqrt, torch.sin,
 )  # fmt: skip
 RULES: dict[str, Callable[..., Tensor]] = {
     **{function.__name__.strip("_"): partial(pointwise, function) for function in _POINTWISE},
     "max_pool1d": max_pool1d, "max_pool1d_with_indices": max_pool1d, "amax": amax,
+    "adaptive_max_pool1d": adaptive_max_pool1d, "adaptive_max_pool1d_with_indices": adaptive_max_pool1d,
+    "max": largest, "maximum": extreme, "minimum": extreme,
     "mul": product, "rmul": product,
 }  # fmt: skip

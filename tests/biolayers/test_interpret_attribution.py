@@ -85,6 +85,39 @@ def test_max_pool_by_hand():
     torch.testing.assert_close(deeplift(model, cc, baselines=aa).sum(1), torch.tensor([[-1.0, 0.0]]))
 
 
+MAXIMA = {
+    "adaptive pool": lambda x: F.adaptive_max_pool1d(x, 3),
+    "pool with places": lambda x: F.max_pool1d(x, 2, return_indices=True)[0],
+    "adaptive pool with places": lambda x: F.adaptive_max_pool1d(x, 2, return_indices=True)[0],
+    "max along positions": lambda x: x.max(2).values,
+    "max, kept": lambda x: x.max(-1, keepdim=True).values,
+    "two strands": lambda x: torch.maximum(x, x.flip(1, 2)),
+    "max of two": lambda x: torch.max(x, 2 * x.flip(2)),
+    "smaller of two": lambda x: torch.minimum(x, x.square()),
+    "above a level": lambda x: torch.maximum(x, torch.full_like(x.detach(), 0.1)),
+    "log sigmoid": F.logsigmoid,
+    "prelu": lambda x: F.prelu(x, torch.full((1,), 0.2, dtype=x.dtype)),
+}
+
+
+class Between(nn.Module):
+    """A convolution, a function, and two outputs."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.front, self.function, self.head = nn.Conv1d(4, 6, 3), function, nn.LazyLinear(2)
+
+    def forward(self, x):
+        return self.head(self.function(self.front(x)).flatten(1))
+
+
+@pytest.mark.parametrize("name", MAXIMA)
+def test_sums_over_maxima(name):
+    torch.manual_seed(3)
+    model = Between(MAXIMA[name]).double().eval()
+    assert_sums(deeplift, model, "given", random_tokens(2, 15, 1), random_tokens(2, 15, 2))
+
+
 def smooth():
     torch.manual_seed(0)
     layers = (
