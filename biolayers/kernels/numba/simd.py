@@ -228,13 +228,12 @@ def add_masked(typing: Any, strip: Any, masks: Any, first: Any, starts: Any, at:
         words = pointer(context, builder, masks, args[1], args[2])
         places = pointer(context, builder, starts, args[3], args[4])
         number = splat_vector(builder, args[5], line)
-        zero = ir.Constant(line.llvm, [0.0] * line.lanes)
         lines = cgutils.unpack_tuple(builder, args[0])
         for i, sums in enumerate(lines):
             start = builder.load(builder.gep(places, [ir.Constant(ir.IntType(64), i)]))
             bits = builder.trunc(builder.load(builder.gep(words, [start])), ir.IntType(line.lanes))
             chosen = builder.bitcast(bits, ir.VectorType(ir.IntType(1), line.lanes))
-            lines[i] = builder.fadd(sums, builder.select(chosen, number, zero))
+            lines[i] = builder.select(chosen, builder.fadd(sums, number), sums)
         return cgutils.pack_array(builder, lines)
 
     return strip(strip, masks, types.intp, starts, types.intp, line.scalar), lower

@@ -353,7 +353,6 @@ def masked_rows(start, stop, masks, starts, grad, winners, sums, biases, pool, s
     size, step = pool
     width = len(strip)
     line, target = masks.reshape(-1), sums.reshape(-1)
-    values, places = np.empty(_BLOCK, grad.dtype), np.empty(_BLOCK, np.int64)
     for row in range(start, stop):
         tile, share = divmod(row, shares)
         tile_end = min(channels, (tile + 1) * lanes)
@@ -361,23 +360,19 @@ def masked_rows(start, stop, masks, starts, grad, winners, sums, biases, pool, s
         biases[share, tile * lanes : tile_end] = 0
         for b in range(batch * share // shares, batch * (share + 1) // shares):
             for first in range(0, windows, _BLOCK):
-                count = min(_BLOCK, windows - first)
+                last = min(windows, first + _BLOCK)
                 for o in range(tile * lanes, tile_end):
-                    total = grad.dtype.type(0)
-                    for q in range(count):
-                        winner = max(np.int64(0), min(np.int64(winners[b, o, first + q]), size))
-                        value = grad[b, o, first + q]
-                        if winner >= size:
-                            value = grad.dtype.type(0)
-                        total += value
-                        values[q] = value
-                        places[q] = b * masks.shape[1] + (first + q) * step + winner
-                    biases[share, o] += total
                     for i in range(0, lines, width):
-                        found = strip_of(target, strip)
-                        for q in range(count):
-                            found = add_masked(found, line, places[q], starts, i, values[q])
+                        found, total = strip_of(target, strip), grad.dtype.type(0)
+                        for q in range(first, last):
+                            winner, value = np.int64(winners[b, o, q]), grad[b, o, q]
+                            if not 0 <= winner < size:
+                                winner, value = size, grad.dtype.type(0)
+                            total += value
+                            place = b * masks.shape[1] + q * step + winner
+                            found = add_masked(found, line, place, starts, i, value)
                         add_strip(target, ((share * channels + o) * lines + i) * lanes, found)
+                    biases[share, o] += total
 
 
 @njit(nogil=True, cache=True)
