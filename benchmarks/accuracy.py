@@ -106,9 +106,11 @@ def main() -> None:
         "Chosen on the development parts; the test parts were read once per run. Minutes are those of a "
         "machine that other work shared.",
     ]
-    record.show(TITLE, table, notes, "python benchmarks/accuracy.py --data FOLDER")
+    again = "python benchmarks/accuracy.py --data FOLDER"
+    record.show(TITLE, table, notes, again)
     if options.write:
-        record.write("accuracy", TITLE, table, notes, {"machine": notes[0], "tasks": rows})
+        content = {"machine": notes[0], "tasks": rows}
+        record.write("accuracy", TITLE, table, notes, content, command=again)
 
 
 def run(task: str, data: Path, seeds: int) -> dict[str, Any]:

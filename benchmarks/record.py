@@ -106,13 +106,14 @@ def write(
     notes: list[str],
     content: dict[str, Any],
     more: Mapping[str, Rows] | None = None,
+    command: str = "make bench",
 ) -> None:
     """Keep a result as `results/NAME.md` (table, notes, more tables) and `.json` (every measurement)."""
     RESULTS.mkdir(exist_ok=True)
     parts = [f"# {title}", markdown(table), "\n".join(f"- {note}" for note in notes)]
     for heading, rows in (more or {}).items():
         parts += [f"## {heading}", markdown(rows)]
-    (RESULTS / f"{name}.md").write_text("\n\n".join([*parts, "Again: `make bench`"]) + "\n")
+    (RESULTS / f"{name}.md").write_text("\n\n".join([*parts, f"Again: `{command}`"]) + "\n")
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
