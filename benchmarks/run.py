@@ -29,6 +29,7 @@ BENCHMARKS = (
     "variants",
     "optimize",
     "graph_memory",
+    "rules",
 )
 
 

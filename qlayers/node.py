@@ -26,8 +26,12 @@ _MOST_LAUNCHES = 64  # batch sizes that are remembered
 
 def run(tables: "PlanTables", inputs: Tensor, weights: Sequence[Tensor]) -> Tensor | None:
     """(b, outputs) as `PlanTables.run` computes them; None where the pass is not plain."""
-    if torch.compiler.is_dynamo_compiling() or not tables.affine:
+    if not tables.affine:
         return None
+    if torch.compiler.is_dynamo_compiling():
+        from qlayers.passes.one_call import in_graph  # imports Dynamo
+
+        return in_graph(tables, inputs, weights)
     tensors = (inputs, *weights)
     if not eager.is_plain(tensors):
         return None

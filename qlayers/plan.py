@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -115,6 +117,7 @@ class PlanTables:
         self.schedule, self.circuit = plan.schedule, (self.rotations, self.words, self.wires)
         self.affine = not plan.schedule.steps and not plan.weighed
         self.launches: dict[tuple, Any] = {}
+        self.name = f"circuit_{uuid4().hex}"  # in graphs, see `qlayers.passes.one_call`
 
     def run(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """(b, outputs) from inputs (b, features) and the schedule's weights, all in the tables' dtype."""
@@ -162,7 +165,8 @@ class PlanTables:
 
 
 def _rows(rows: Sequence[tuple], width: int, device: torch.device) -> Tensor:
-    return torch.tensor(rows, dtype=torch.int64, device=device).reshape(len(rows), width)
+    table = np.reshape(rows, (len(rows), width))  # no view of a tensor, whose base Dynamo would look at, too
+    return torch.tensor(table, dtype=torch.int64, device=device)
 
 
 def _linear(plan: Plan, device: torch.device, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:

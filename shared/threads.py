@@ -1,7 +1,9 @@
-"""One pool of worker threads for CPU kernels (those of a few microseconds: see `shared.relay`).
+"""Worker threads for CPU kernels (those of a few microseconds: see `shared.relay`).
 
 Numba's own threading layers abort when two Python threads enter them and break after `fork`, so kernels are
-compiled serial and without the GIL (`njit(nogil=True)`), take a row range, and are spread over this pool.
+compiled serial and without the GIL (`njit(nogil=True)`), take a row range, and are spread here: over
+PyTorch's OpenMP threads, where there are some and the arguments are arrays and numbers (see `shared.plain`),
+else over a pool of Python threads.
 """
 
 import contextlib
@@ -14,6 +16,8 @@ from itertools import pairwise
 from queue import SimpleQueue
 
 import torch
+
+from shared import openmp
 
 _PIECES = 4  # per thread
 
@@ -29,9 +33,9 @@ def parallel(kernel: Callable[..., None], rows: int, *args: object, grain: int) 
     The kernel must write only what belongs to its own rows, and must release the GIL; into which pieces the
     rows are cut may not show in its results. At most `torch.get_num_threads()` threads work, the caller among
     them; fewer when there are less than `grain` rows for each (choose it so that they are worth about 0.2 ms:
-    a hand-off costs 0.05 ms). There are a few pieces per thread, since another process, or an OpenMP thread
-    that spins after one of PyTorch's own loops, may hold one of the processors: the others then do more.
-    Calls from inside a worker run inline. The first exception is raised once all threads have ended.
+    a hand-off costs up to 0.05 ms). There are a few pieces per thread, since another process may hold one of
+    the processors: the others then do more. Calls from inside a worker run inline. The first exception is
+    raised once all threads have ended; so is a KeyboardInterrupt.
 
     Example:
         >>> import numpy as np
@@ -47,6 +51,24 @@ def parallel(kernel: Callable[..., None], rows: int, *args: object, grain: int) 
         kernel(0, rows, *args)
         return
     count = max(threads, min(_PIECES * threads, rows // max(1, grain // _PIECES)))
+    if not _on_openmp(kernel, rows, args, count, threads):
+        _on_own_threads(kernel, rows, args, count, threads)
+
+
+def _on_openmp(
+    kernel: Callable[..., None], rows: int, args: tuple[object, ...], count: int, threads: int
+) -> bool:
+    """Whether PyTorch's OpenMP threads could do the work."""
+    if not (hasattr(kernel, "py_func") and openmp.entry()):  # not compiled by Numba, or there are none
+        return False
+    from shared import plain  # loads Numba, as the kernel has done
+
+    return plain.share(kernel, rows, args, pieces=count, threads=threads)
+
+
+def _on_own_threads(
+    kernel: Callable[..., None], rows: int, args: tuple[object, ...], count: int, threads: int
+) -> None:
     work = _Work(kernel, args, deque(pairwise([rows * i // count for i in range(count + 1)])))
     shares = [_Share(work) for _ in range(threads - 1)]
     pool = _pool(threads - 1)

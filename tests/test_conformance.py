@@ -36,7 +36,10 @@ if os.environ.get("QBIO_MATRIX") == "all":
     test_conformance = conformance_tests(*OPS)
 else:
     test_conformance = conformance_tests(*(op for op in OPS if op.name in ONE_OF_EACH))
-    others, rows = [op for op in OPS if op.name not in ONE_OF_EACH], [row.id for row in select(QUICK, slow=False)]
+    others, rows = (
+        [op for op in OPS if op.name not in ONE_OF_EACH],
+        [row.id for row in select(QUICK, slow=False)],
+    )
     test_first_third, test_second_third, test_last_third = (
         conformance_tests(*others[turn::3], rows=rows[turn::3]) for turn in range(3)
     )

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from biolayers.passes.averaging import merge_avg_pool
 from biolayers.passes.convolution import merge_columns
 from biolayers.passes.images import flatten
 from biolayers.passes.norm import merge_norm
@@ -33,6 +34,11 @@ RULES = Rules(
             "token_conv1d_relu",
             "relu(max_pool1d(token_conv1d(tokens))) = token_conv1d_max_pool(tokens, relu=True)",
             merge_late_relu,
+        ),
+        Rule(
+            "token_conv1d_avg_pool",
+            "avg_pool1d(f(token_conv1d(tokens))) = token_conv1d_avg_pool(tokens, activation=f)",
+            merge_avg_pool,
         ),
         Rule(
             "token_conv1d_strands",

@@ -73,9 +73,11 @@ def window(call: Call) -> tuple[int, int]:
     else:
         step = _beside(given, None) if flat else number(given)
     padding = _pair(call.args["padding"])[1] if flat else number(call.args["padding"])
-    dilation = _pair(call.args["dilation"])[1] if flat else number(call.args["dilation"])
+    given = call.args.get("dilation", 1)  # average pooling has none
+    dilation = _pair(given)[1] if flat else number(given)
     above = _pair(call.args["padding"])[0] if flat else 0
-    if padding or above or dilation != 1 or call.args["ceil_mode"] or call.args["return_indices"]:
+    indices = call.args.get("return_indices", False)
+    if padding or above or dilation != 1 or call.args["ceil_mode"] or indices:
         raise Refused("pooling must be without padding, dilation, ceil_mode and indices")
     return size, step
 

@@ -13,6 +13,7 @@ from torch import Tensor, fx
 
 from biolayers.ops import rc_token_conv1d, token_conv1d
 from biolayers.ops.rc_token_conv1d import both_strands
+from biolayers.passes.averaging import averaged, averaged_over_all
 from biolayers.passes.nodes import arguments, discard, is_conv, same
 from biolayers.passes.pooling import pooled, pooled_over_all
 from biolayers.passes.tokens import turned
@@ -39,31 +40,59 @@ def convolved_strands(
     args = (weight, bias, stride, padding, dilation)
     if _rest(tokens, weight, *args[2:]):
         return token_conv1d(tokens, *args), token_conv1d(_other(tokens, weight), *args)
-    both, out = rc_token_conv1d(tokens, *args), len(weight)
-    return both[:, :out], both[:, out:].flip(1, 2)
+    return _split(rc_token_conv1d(tokens, *args), len(weight))
 
 
 def pooled_strands(tokens: Tensor, weight: Tensor, bias: Tensor | None, *options: Any) -> Pair:
     """`pooled` of the given strand and of the other one, with its arguments, (b, out, q) each."""
-    stride, padding, dilation, _, size, step, _ = options
-    positions = _positions(tokens, weight, stride, padding, dilation)
-    if _rest(tokens, weight, stride, padding, dilation) or (positions - size) % step:
-        return pooled(tokens, weight, bias, *options), pooled(_other(tokens, weight), weight, bias, *options)
-    return _split(pooled(tokens, both_strands(weight), _both(bias), *options), len(weight))
+    return _in_windows(pooled, tokens, weight, bias, *options)
+
+
+def averaged_strands(tokens: Tensor, weight: Tensor, bias: Tensor | None, *options: Any) -> Pair:
+    """`averaged` of the given strand and of the other one, with its arguments, (b, out, q) each."""
+    return _in_windows(averaged, tokens, weight, bias, *options)
 
 
 def strands_over_all(tokens: Tensor, weight: Tensor, bias: Tensor | None, *options: Any) -> Pair:
     """`pooled_over_all` of the given strand and of the other one, with its arguments, (b, out, 1) each."""
-    if _rest(tokens, weight, *options[:3]):
+    return _of_both(pooled_over_all, tokens, weight, bias, *options)
+
+
+def averaged_strands_over_all(tokens: Tensor, weight: Tensor, bias: Tensor | None, *options: Any) -> Pair:
+    """`averaged_over_all` of the given strand and of the other one, with its arguments, (b, out, 1) each."""
+    return _of_both(averaged_over_all, tokens, weight, bias, *options)
+
+
+def _in_windows(
+    function: Callable[..., Tensor], tokens: Tensor, weight: Tensor, bias: Tensor | None, *options: Any
+) -> Pair:
+    stride, padding, dilation, _, size, step, _ = options
+    positions = _positions(tokens, weight, stride, padding, dilation)
+    apart = (positions - size) % step != 0  # windows laid from the other end lie elsewhere
+    return _of_both(function, tokens, weight, bias, *options, apart=apart)
+
+
+def _of_both(
+    function: Callable[..., Tensor],
+    tokens: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *options: Any,
+    apart: bool = False,
+) -> Pair:
+    """One call with the filters of both strands, or two where windows lie elsewhere."""
+    if apart or _rest(tokens, weight, *options[:3]):
         args = (weight, bias, *options)
-        return pooled_over_all(tokens, *args), pooled_over_all(_other(tokens, weight), *args)
-    return _split(pooled_over_all(tokens, both_strands(weight), _both(bias), *options), len(weight))
+        return function(tokens, *args), function(_other(tokens, weight), *args)
+    return _split(function(tokens, both_strands(weight), _both(bias), *options), len(weight))
 
 
 _PAIRS: dict[Callable[..., Any], Callable[..., Pair]] = {
     token_conv1d: convolved_strands,
     pooled: pooled_strands,
     pooled_over_all: strands_over_all,
+    averaged: averaged_strands,
+    averaged_over_all: averaged_strands_over_all,
 }
 
 
@@ -84,6 +113,10 @@ def merge_strands(scene: Scene, node: fx.Node) -> tuple[str, str] | None:
     alike = [each for each in found if all(map(same, _arguments(each)[1:], rest))]
     if not alike:
         raise Refused("the two strands do not meet the same filters in the same windows")
+    if scene.training and not is_conv(node):
+        raise Refused(
+            "a training step with one call for both strands takes longer than with two where they pool"
+        )
     _put(scene, function, alike[0], node, (given, *rest))
     discard(scene, tokens)
     return f"{_name(node)} of each strand", "one call for both strands"
@@ -116,7 +149,9 @@ def _arguments(node: fx.Node) -> tuple:
 
 
 def _name(node: fx.Node) -> str:
-    return "token_conv1d" if is_conv(node) else "token_conv1d_max_pool"
+    if is_conv(node):
+        return "token_conv1d"
+    return f"token_conv1d_{'max' if node.target in (pooled, pooled_over_all) else 'avg'}_pool"
 
 
 def _other(tokens: Tensor, weight: Tensor) -> Tensor:
@@ -128,7 +163,8 @@ def _both(bias: Tensor | None) -> Tensor | None:
 
 
 def _split(both: Tensor, out: int) -> Pair:
-    return both[:, :out], both[:, out:].flip(1, 2)
+    given, other = both.unflatten(1, (2, out)).unbind(1)  # whose gradient is one copy, that of slices three
+    return given, other.flip(1, 2)
 
 
 def _rest(tokens: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> bool:

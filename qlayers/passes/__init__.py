@@ -5,6 +5,7 @@ from torch import nn
 from qlayers.layer import QuantumLayer
 from qlayers.passes.chains import CHAINS
 from qlayers.passes.exchange import QUANTUM_LAYER
+from qlayers.passes.frozen import FROZEN
 from qlayers.passes.scaling import SCALING
 from qlayers.passes.sharing import SHARED_GATES
 from shared.graph import Rules
@@ -22,4 +23,4 @@ def before_compiling() -> None:
     let_compilers_through()
 
 
-RULES = Rules((QUANTUM_LAYER, SHARED_GATES, SCALING, CHAINS), is_leaf, before_compiling)
+RULES = Rules((QUANTUM_LAYER, SHARED_GATES, SCALING, CHAINS, FROZEN), is_leaf, before_compiling)

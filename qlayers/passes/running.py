@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from qlayers.circuit import Circuit, assembled
 from qlayers.expressions import Nodes, Row, children_of
 from qlayers.layer import QuantumLayer, _promoted
-from qlayers.measured_layer import cast
+from qlayers.measured_layer import COMPUTED_AS, cast
 from qlayers.program import Captured
 from shared.graph import Scene
 from shared.graph.scene import hooked
@@ -16,11 +16,16 @@ from shared.graph.scene import hooked
 
 def evaluate(program: Captured, inputs: Tensor, weights: Mapping[str, Any]) -> Tensor:
     """What a `QuantumLayer` returns for inputs (..., features) and weights by name."""
-    flat, held = _promoted(inputs.reshape(-1, inputs.shape[-1]), [weights[name] for name in program.names])
-    out = cast(program.run(flat, held), inputs.dtype)
+    shape, dtype, held = inputs.shape, inputs.dtype, [weights[name] for name in program.names]
+    flat = inputs if len(shape) == 2 else inputs.reshape(-1, shape[-1])
+    if dtype in COMPUTED_AS or any([weight.dtype is not dtype for weight in held]):  # noqa: C419
+        flat, held = _promoted(flat, held)
+    out = program.run(flat, held)
+    if out.dtype is not dtype:
+        out = cast(out, dtype)
     if program.single:
         out = out.squeeze(-1)
-    return out.reshape(inputs.shape[:-1] + out.shape[1:])
+    return out if len(shape) == 2 else out.reshape(shape[:-1] + out.shape[1:])
 
 
 class Running:

@@ -1,6 +1,7 @@
 """The common graph optimizer: reads a whole model, rewrites what rules prove equal, reports it."""
 
 from shared.graph.analysis import Analysis, Part, analyse
+from shared.graph.attributes import ChangedSinceWarning
 from shared.graph.optimize import Optimized, optimize
 from shared.graph.placing import Placement
 from shared.graph.recording import Step
@@ -13,6 +14,7 @@ __all__ = [
     "Analysis",
     "Call",
     "Change",
+    "ChangedSinceWarning",
     "Choice",
     "Exchange",
     "Optimized",

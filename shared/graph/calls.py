@@ -36,6 +36,8 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "ceil_mode": False,
         "count_include_pad": True,
     },
+    "adaptive_avg_pool1d": {"output_size": REQUIRED},
+    "mean": {"dim": (), "keepdim": False, "dtype": None},
     "conv2d": {"weight": REQUIRED, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1},
     "max_pool2d": {
         "kernel_size": REQUIRED,
@@ -101,6 +103,9 @@ FUNCTIONS: dict[Callable, str] = {
     F.max_pool1d: "max_pool1d",
     torch.max_pool1d: "max_pool1d",
     F.avg_pool1d: "avg_pool1d",
+    F.adaptive_avg_pool1d: "adaptive_avg_pool1d",
+    torch.adaptive_avg_pool1d: "adaptive_avg_pool1d",
+    torch.mean: "mean",
     torch.transpose: "transpose",
     torch.swapaxes: "transpose",
     torch.permute: "permute",
@@ -116,6 +121,7 @@ METHODS = {
     "unsqueeze": "unsqueeze",
     "squeeze": "squeeze",
     "amax": "amax",
+    "mean": "mean",
     "contiguous": "contiguous",
     "long": "long",
     "float": "float",
@@ -187,6 +193,7 @@ MODULES: dict[type[nn.Module], tuple[str, Callable[[Any], dict[str, Any]]]] = {
         "adaptive_max_pool1d",
         lambda m: {"output_size": m.output_size, "return_indices": m.return_indices},
     ),
+    nn.AdaptiveAvgPool1d: ("adaptive_avg_pool1d", lambda m: {"output_size": m.output_size}),
     nn.AvgPool1d: (
         "avg_pool1d",
         lambda m: {

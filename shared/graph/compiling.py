@@ -3,11 +3,34 @@
 Importing this imports Dynamo, which takes a second.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch._dynamo
+from torch import Tensor
 
 _INSIDE = ("_torchdynamo_orig_backend", "__wrapped__", "compiler_fn")  # what torch wraps a backend in
+
+
+@dataclass(frozen=True)
+class Held:
+    """A call in a graph of Dynamo's that reads tensors which are no arguments of it.
+
+    Args:
+        function: takes `args`, and after them `tensors`, or what stands for them while something traces it.
+        args: nodes and constants.
+        tensors: what the function reads when it is called with `args` alone.
+    """
+
+    function: Callable[..., Any]
+    args: tuple
+    tensors: Sequence[Tensor | None]
+
+
+# functions that Dynamo puts into graphs (`torch._dynamo.allow_in_graph`), by what tells the call of the
+# arguments
+HOLDERS: dict[Callable[..., Any], Callable[..., Held]] = {}
 
 
 @torch._dynamo.assume_constant_result

@@ -75,9 +75,12 @@ def compute_once(scene: Scene, node: fx.Node) -> tuple[str, str] | None:
     if len(made) < ENOUGH:
         return None
     if changed_later(scene, node):
-        raise Refused("it is made of numbers alone, but changed in place later")
+        raise Refused("this tensor comes from sizes and numbers alone, but it is changed in place later")
     if returned(scene, node):
-        raise Refused("it is made of numbers alone, but the model returns it")
+        raise Refused(
+            "this tensor comes from sizes and numbers alone, but the model returns it, and who gets it may "
+            "write to it"
+        )
     numbers = dict.fromkeys(each for one in made for each in one.all_input_nodes if each not in made)
     once = Once(_function(scene, made, list(numbers)))
     with scene.graph.inserting_before(node):

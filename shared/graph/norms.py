@@ -14,9 +14,10 @@ from shared.graph.scene import Attribute, Call, Scene
 
 LAYERS = {"linear": F.linear, "conv1d": F.conv1d, "conv2d": F.conv2d}
 _GEOMETRY = ("stride", "padding", "dilation", "groups")
-LARGE = (
-    2**18
-)  # numbers of an output from which on folding is cheaper; below, a norm costs less than six calls
+# numbers of an output from which on folding is cheaper; below, a norm costs less than six calls
+LARGE = 2**18
+# products for each number of a convolution up to which the pass of a norm over it shows beside them
+PRODUCTS = 128
 
 
 def folded(
@@ -78,6 +79,11 @@ def _check(scene: Scene, layer: Call) -> None:
         raise Refused("a linear layer must give (b, features)")
     if out.numel() < LARGE or out.numel() < 4 * weight.numel():
         raise Refused(f"an output of {out.numel()} numbers is cheaper to normalise than a weight to fold")
+    products = weight[0].numel()
+    if layer.kind != "linear" and products > PRODUCTS:
+        raise Refused(
+            f"beside {products} products for each number a norm takes next to no time: at most {PRODUCTS} pay"
+        )
 
 
 NORMS = Rule("batch_norm", "batch_norm(layer(x)) = layer'(x) in evaluation", fold_norm)

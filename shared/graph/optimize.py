@@ -13,7 +13,7 @@ from shared.errors import UserError
 from shared.graph import arranging, placing, trial
 from shared.graph.analysis import analyse
 from shared.graph.exchanging import exchanged
-from shared.graph.merging import Merging
+from shared.graph.merging import Merged, Merging
 from shared.graph.report import Change, Refusal, Report
 from shared.graph.rules import Exchange, Rule, chosen
 from shared.graph.tuning import Choice, run_as, tuned
@@ -38,7 +38,9 @@ def optimize(
     class, has `.report`, and `.deoptimize()` gives the model back. A rule that cannot prove that it changes
     nothing does not fire, and the report says why; at the end values and gradients of both are compared for
     the example inputs. Called with other arguments than the examples stand for (an optional mask, say), the
-    copy runs the model's own forward. Hooks that are put on merged modules later do not run.
+    copy runs the model's own forward; so it does, with a `ChangedSinceWarning`, where an attribute that the
+    forward reads, or the mode of a part alone, is another later. Hooks that are put on merged modules later
+    do not run.
 
     Args:
         model: any module; it is left as it is.
@@ -96,7 +98,7 @@ def _rewritten(
     model: nn.Module,
     inputs: tuple,
     rules: Sequence[Rule | Exchange],
-    wanted: dict[bool, list[Tensor]],
+    wanted: trial.Outcomes,
     arrange: arranging.Arranging,
 ) -> tuple[nn.Module, list[Change], list[Refusal]]:
     changes: list[Change] = []
@@ -111,7 +113,7 @@ def _rewritten(
     return root, [*changes, *merging.changes], merging.refusals
 
 
-def _narrowed(root: nn.Module, inputs: tuple, wanted: dict[bool, list[Tensor]], dtype: str) -> Change:
+def _narrowed(root: nn.Module, inputs: tuple, wanted: trial.Outcomes, dtype: str) -> Change:
     """What a region changes, with the error that it makes in the outputs of evaluation."""
     found = trial.outcome(root, inputs, training=False)
     errors = [
@@ -170,7 +172,7 @@ def _chosen(passes: Sequence[str] | None) -> tuple[Rule | Exchange, ...]:
     return chosen([name for name in passes if name not in arranging.NAMES])
 
 
-def _wanted(model: nn.Module, inputs: tuple, training: bool) -> dict[bool, list[Tensor]]:
+def _wanted(model: nn.Module, inputs: tuple, training: bool) -> trial.Outcomes:
     try:
         return trial.outcomes(model, inputs, training)
     except Exception as error:
@@ -194,4 +196,7 @@ def _presented(root: nn.Module, model: nn.Module, report: Report) -> nn.Module:
     if not isinstance(root, Optimized):
         shown.__class__ = subclass(Optimized, type(root))
     shown.report, shown._original = report, _Original(model)  # type: ignore[assignment]
+    for path, part in shown.named_modules():
+        if isinstance(part, Merged):
+            part.watch(model.get_submodule(path))
     return shown.train(model.training)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from shared.graph.effects import Effect, Effects
 
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 @dataclass(frozen=True)
 class Call:
     """What a node computes, however it was written.
@@ -48,6 +51,8 @@ class Scene:
         observe: runs the graph as it is on the example inputs and says what each call does; None where there
             are none.
         training: the mode that the graph is for.
+        relied: paths of modules that a rule takes to be in that mode, too; where one is not, the model's own
+            forward runs.
     """
 
     graph: fx.Graph
@@ -55,6 +60,7 @@ class Scene:
     values: dict[str, torch.Tensor] = field(default_factory=dict)  # on the device "meta"
     observe: "Callable[[], Effects] | None" = None
     training: bool = True
+    relied: set[str] = field(default_factory=set)
     _seen: "Effects | None" = field(default=None, init=False)
 
     def call(self, node: Any) -> Call | None:
@@ -149,7 +155,4 @@ class Scene:
 
 def hooked(module: nn.Module) -> bool:
     """Whether something of the user's runs when the module is called."""
-    return any(
-        getattr(module, name)
-        for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    )
+    return any(getattr(module, name) for name in HOOKS)

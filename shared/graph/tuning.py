@@ -138,7 +138,7 @@ def run_as(model: nn.Module, inputs: tuple, choice: Choice) -> nn.Module:
 def tuned(
     model: nn.Module,
     inputs: tuple,
-    wanted: dict[bool, list],
+    wanted: trial.Outcomes,
     *,
     dtype: torch.dtype | None,
     training: bool,
@@ -190,7 +190,7 @@ class _Race:
 
     model: nn.Module
     inputs: tuple
-    wanted: dict[bool, list]
+    wanted: trial.Outcomes
     training: bool
     best: Choice = field(default_factory=Choice)
     timings: list[Timing] = field(default_factory=list)

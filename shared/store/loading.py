@@ -48,6 +48,18 @@ class Loaded(nn.Module):
             check_inputs(self.manifest.inputs, inputs)
         return self._program.forward(*inputs)  # its own checks of inputs are those above
 
+    def deoptimize(self) -> nn.Module:
+        """A file has no model from before `shared.optimize`.
+
+        Raises:
+            UserError: always; it says what to do.
+        """
+        raise UserError(
+            "deoptimize: expected a copy that shared.optimize made, received a model from a file, which has "
+            "a program and not the Python model; build that model and give it this one's state_dict: names "
+            "are the same"
+        )
+
     def extra_repr(self) -> str:
         return str(self.manifest)
 

@@ -25,6 +25,7 @@ class Model(nn.Module):
         self.wide = nn.Conv1d(3, 6, 5, padding=1)
         self.table, self.padded = nn.Embedding(5, 3), nn.Embedding(4, 3, padding_idx=2)
         self.frozen = nn.Embedding.from_pretrained(torch.randn(4, 3))
+        self.nothing = nn.Identity()
         self.large, self.bounded = nn.Embedding(300, 3), nn.Embedding(4, 3, max_norm=1.0)
         self.double()
         self.how = forward

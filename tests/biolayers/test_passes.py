@@ -73,7 +73,32 @@ FORMS = {
         lambda m, t: torch.max(conv(m, t).relu(), dim=2, keepdim=True)[0],
         ["token_conv1d", "token_conv1d_max_pool"],
     ),
-    "GELU and means": (lambda m, t: F.avg_pool1d(F.gelu(conv(m, t)), 3), ["token_conv1d"]),
+    "GELU and means": (
+        lambda m, t: F.avg_pool1d(F.gelu(conv(m, t)), 3),
+        ["token_conv1d", "token_conv1d_avg_pool"],
+    ),
+    "norm and means": (
+        lambda m, t: F.avg_pool1d(m.norm(conv(m, t)).exp(), 4, 2),
+        ["token_conv1d", "token_conv1d_norm", "token_conv1d_avg_pool"],
+    ),
+    "mean over all": (
+        lambda m, t: conv(m, t).relu().mean(dim=-1, keepdim=True),
+        ["token_conv1d", "token_conv1d_avg_pool"],
+    ),
+    "global means": (
+        lambda m, t: (
+            F.adaptive_avg_pool1d(m.strided(columns(t)), 1) + torch.mean(conv(m, t), (2,))[..., None]
+        ),
+        ["token_conv1d", "token_conv1d", "token_conv1d_avg_pool", "token_conv1d_avg_pool"],
+    ),
+    "nothing in between": (
+        lambda m, t: F.max_pool1d(m.nothing(F.dropout(conv(m, t).relu(), 0.0, False)), 4),
+        ["token_conv1d", "token_conv1d_max_pool"],
+    ),
+    "there and back": (
+        lambda m, t: F.max_pool1d(m.nothing(conv(m, t).transpose(1, 2)).transpose(2, 1).relu(), 4),
+        ["token_conv1d", "token_conv1d_max_pool"],
+    ),
     "image": (
         lambda m, t: F.relu(m.tall(columns(t).unsqueeze(1))).squeeze(2),
         ["token_conv1d", "image_row", "image_row"],
@@ -125,6 +150,12 @@ STRANDS = {
         tokens_front(m, t) + tokens_front(m, torch.tensor([3, 2, 1, 0])[t].flip(-1))
     ),
     "the other strand first": lambda m, t: (lambda r: front(m, r.flip(1, 2)) - front(m, r))(columns(t)),
+    "means": lambda m, t: (
+        F.avg_pool1d(m.conv(columns(t)).exp(), 4, 2) + F.avg_pool1d(m.conv(columns(t).flip(1, 2)).exp(), 4, 2)
+    ),
+    "means of all": lambda m, t: torch.stack(
+        [m.conv(x).relu().mean(-1) for x in (columns(t), columns(t).flip(1, 2))]
+    ).amax(0),
     "table": lambda m, t: m.wide(m.frozen(t).mT) + m.wide(m.frozen(3 - t).mT.flip(2)),
 }
 
@@ -134,6 +165,26 @@ def test_strands(form):
     model = Model(STRANDS[form])
     better = compare(model, draw(3, 40), also=draw(2, 41))
     assert fired(better)[-1] == "token_conv1d_strands", str(better.report)
+
+
+def _with_norm_in_training(model, t):
+    model.eval().norm.train()
+    return model(t)
+
+
+def test_strands_with_a_norm():
+    """In evaluation both strands meet the same filters, in training each has statistics of its own."""
+    model = Model(
+        lambda m, t: sum(F.max_pool1d(m.norm(m.conv(x)), 4) for x in (columns(t), columns(t).flip(1, 2)))
+    )
+    better = compare(model, draw(3, 40), also=draw(2, 41))
+    assert fired(better).count("token_conv1d_strands") == 1
+    assert "do not meet the same filters" in reasons(better)
+    better.eval().norm.train()  # of the model, too
+    plain, t = copy.deepcopy(model), draw(2, 40)
+    with pytest.warns(shared.graph.ChangedSinceWarning, match="training"):
+        ours = better(t)
+    torch.testing.assert_close(ours, _with_norm_in_training(plain, t))
 
 
 def test_two_strands_through_different_filters_stay():
@@ -180,6 +231,17 @@ LEFT = {
         lambda: draw(2, 30),
         "to one value",
     ),
+    "means beside": (
+        lambda m, t: F.avg_pool1d(conv(m, t), 3, padding=1),
+        lambda: draw(2, 30),
+        "without padding",
+    ),
+    "approximate GELU": (
+        lambda m, t: F.gelu(conv(m, t), approximate="tanh").mean(-1),
+        lambda: draw(2, 30),
+        "not its approximation",
+    ),
+    "mean over filters": (lambda m, t: conv(m, t).mean(1), lambda: draw(2, 30), "over the positions"),
     "large table": (
         lambda m, t: m.wide(m.large(t).mT),
         lambda: draw(2, 30),
@@ -199,7 +261,7 @@ def test_what_stays(form):
     model = Model(forward)
     better = compare(model, inputs())
     assert reason in reasons(better), str(better.report)
-    stays = {"token_conv1d_max_pool", "token_conv1d_norm"}
+    stays = {"token_conv1d_max_pool", "token_conv1d_avg_pool", "token_conv1d_norm"}
     assert not stays & set(fired(better))
 
 
@@ -217,17 +279,19 @@ def test_what_stays(form):
     ),
     st.permutations(["norm", "relu", "pool"]),
     st.integers(1, 3),
+    st.sampled_from(["max", "avg"]),
     st.sampled_from(["one_hot", "embedding"]),
     st.booleans(),
     st.integers(1, 4),
 )
-def test_any_front(sizes, order, pool, source, other, batch):
+def test_any_front(sizes, order, pool, kind, source, other, batch):
     if sizes["padding"] == "same":
         sizes["stride"] = 1
     width = 4 if source == "one_hot" else 3
     layer = nn.Conv1d(width, 5, dtype=torch.float64, **sizes)
-    steps = {"norm": nn.BatchNorm1d(5, dtype=torch.float64), "relu": nn.ReLU(), "pool": nn.MaxPool1d(pool)}
-    front = nn.Sequential(layer, *(steps[name] for name in order))
+    pools = {"max": nn.MaxPool1d, "avg": nn.AvgPool1d}
+    steps = {"norm": nn.BatchNorm1d(5, dtype=torch.float64), "relu": nn.ReLU(), "pool": pools[kind](pool)}
+    front = nn.Sequential(layer, *(step for name in order for step in (nn.Identity(), steps[name])))
 
     def forward(m, t):
         x = columns(t) if source == "one_hot" else m.table(t).mT

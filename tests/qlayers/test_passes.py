@@ -166,6 +166,22 @@ def test_a_measurement_ends_a_circuit():
     assert "ends with a measurement" in str(report)
 
 
+def test_frozen_weights_are_said_to_stay():
+    frozen = layer()
+    frozen.w.requires_grad_(False)
+    better = shared.optimize(By(lambda m, x: m.q(x), q=frozen), torch.rand(4, 3).double())
+    assert not better.report
+    assert "its weights are frozen" not in str(better.report)  # the last gate has an angle of the inputs
+    circuit = Circuit.parse("weights w(2)\nRX(x0) 0\nRY(w[0]) 0\nCNOT 0 1\nRX(w[1]) 1\nexpval Z(0)")
+    frozen = QuantumLayer(circuit).double()
+    model = By(lambda m, x: m.q(x), q=frozen)
+    assert "frozen" not in str(shared.optimize(model, torch.rand(4, 3).double()).report)
+    frozen.w.requires_grad_(False)
+    report = shared.optimize(model, torch.rand(4, 3).double()).report
+    assert not report
+    assert "its weights are frozen, but 3 gates on 2 wires" in str(report)
+
+
 class Evolving(nn.Module):
     def __init__(self, wires=3, *, own=True):
         super().__init__()

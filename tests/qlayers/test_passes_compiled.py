@@ -1,6 +1,7 @@
 """PennyLane's layer under `torch.compile(backend="qbio")`: whole graphs, and its own way elsewhere."""
 
 import gc
+from unittest import mock
 
 import pennylane as qml
 import pytest
@@ -8,7 +9,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from qlayers.passes import compiled
+from qlayers import QuantumLayer
+from qlayers.passes import compiled, one_call
+from shared.graph import backend
 
 
 def torch_layer(gate=qml.RY, *, branch=False, layers=1):
@@ -36,7 +39,9 @@ def gradients(module, over, x):
 
 @pytest.fixture(autouse=True)
 def _from_anew():
-    torch._dynamo.reset()
+    torch._dynamo.reset()  # forgets to prepare, too, until a graph comes to us
+    assert qml.qnn.TorchLayer  # imported at the first look
+    compiled.let_compilers_through()
 
 
 def test_whole_graphs_that_train():
@@ -47,6 +52,57 @@ def test_whole_graphs_that_train():
         assert_close(better(x), plain(x))
         assert_close(gradients(better, plain, x), gradients(plain, plain, x))
     assert_close(better(torch.rand(2, 5, 3)).shape, (2, 5, 1))
+
+
+@pytest.mark.parametrize("inner", ["eager", "inductor"])
+def test_a_circuit_is_one_call_with_few_guards(inner):
+    from torch._dynamo.eval_frame import _debug_get_cache_entry_list
+
+    plain, x = torch_layer(), torch.rand(4, 2, requires_grad=True)
+    graphs = []
+    hold = backend._hold if inner == "inductor" else backend._in_eager
+
+    def kept(graph):
+        found = hold(graph)
+        graphs.append(graph)
+        return found
+
+    with mock.patch.object(backend, hold.__name__, kept):
+        better = torch.compile(plain, backend="qbio", fullgraph=True, dynamic=True, options={"inner": inner})
+        for batch in (4, 6):
+            x = torch.rand(batch, 2, requires_grad=True)
+            ours, theirs = (
+                torch.autograd.grad(each(x).square().sum(), [x, plain.weights]) for each in (better, plain)
+            )
+            assert_close(ours, theirs)
+    (graph,) = graphs
+    targets = [node.target for node in graph.graph.nodes if node.op.startswith("call_")]
+    assert [type(target) for target in targets] == [one_call.OneCall]
+    (entry,) = _debug_get_cache_entry_list(type(plain).forward.__code__)
+    assert str(entry.guard_manager).count("passes_dot") < 20
+
+
+def test_layers_of_our_own_are_one_call():
+    layer = QuantumLayer(torch_layer().qnode, {"weights": (1, 2)})
+    better = torch.compile(layer, backend="qbio", fullgraph=True, dynamic=True, options={"inner": "eager"})
+    for dtype in (torch.float32, torch.float64):
+        layer.to(dtype)
+        for shape in ((4, 2), (3, 5, 2)):
+            x = torch.rand(shape, dtype=dtype, requires_grad=True)
+            ours, theirs = (
+                torch.autograd.grad(each(x).square().sum(), [x, layer.weights]) for each in (better, layer)
+            )
+            assert_close(ours, theirs)
+
+
+def test_a_layer_in_place_of_another_with_its_qnode():
+    plain, x = model(), torch.rand(4, 3)
+    better = torch.compile(plain, backend="qbio", fullgraph=True, options={"inner": "eager"})
+    better(x)
+    plain[1] = qml.qnn.TorchLayer(plain[1].qnode, {"weights": (1, 2)})
+    gc.collect()
+    assert_close(better(x), plain(x))
+    assert_close(gradients(better, plain, x), gradients(plain, plain, x))
 
 
 def test_weights_that_change_are_seen():
@@ -62,9 +118,9 @@ def test_weights_that_change_are_seen():
 
 def test_other_backends_go_through_pennylane():
     compiled.let_compilers_through()
-    for backend in ("eager", lambda graph, _: graph):
+    for other in ("eager", lambda graph, _: graph):
         with pytest.raises(torch._dynamo.exc.Unsupported, match=r"pennylane.qnn.torch\.py"):
-            torch.compile(torch_layer(), backend=backend, fullgraph=True)(torch.rand(3, 2))
+            torch.compile(torch_layer(), backend=other, fullgraph=True)(torch.rand(3, 2))
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # of Dynamo, at any break of a graph

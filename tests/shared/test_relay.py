@@ -1,7 +1,6 @@
 """Hand-offs between compiled kernels: right values, whoever helps, and no thread that hangs."""
 
 import os
-import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from numba import cfunc, types
 from numba.extending import intrinsic
 
-from shared import handoff, relay
+from shared import openmp, relay
 from shared.pace import Pace
 
 _SIGNATURE = "void(int64, int64, int64, CPointer(int64))"
@@ -33,13 +32,15 @@ def count_rows(start, stop, room, numbers):
         numbers[2 + row] += 1 + (total & 0)
 
 
-@pytest.fixture
-def team(monkeypatch):
-    """A team of one helper, which is always asked."""
+@pytest.fixture(params=["openmp", "own"])
+def two_threads(request, monkeypatch):
+    """Two threads, PyTorch's own or ours, which are always asked."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     monkeypatch.setattr(Pace, "helped", lambda self: True)
-    yield relay._team(1)
+    if request.param == "own":
+        monkeypatch.setattr(openmp, "_entry", 0)
+    yield
     torch.set_num_threads(before)
 
 
@@ -49,33 +50,53 @@ class Counts:
     def __init__(self, rows, work=1):
         self.rows, self.numbers = rows, (work, *[0] * (1 + rows))
 
-    def run(self, job, grain=1, ends=True):
+    def run(self, grain=1, ends=True):
         relay.run(count_rows.address, self.rows, self.numbers, grain=grain, room=64, pace=Pace(), ends=ends)
-        return job[16 + 1 : 16 + 2 + self.rows].tolist()
+        return relay._own.job[16 + 1 : 16 + 2 + self.rows].tolist()
 
 
 @pytest.mark.parametrize("work", [1, 3000])
 @pytest.mark.parametrize("rows", [2, 3, 17, 40])
 @pytest.mark.parametrize("grain", [1, 2, 5])
-def test_each_row_is_done_once(team, rows, grain, work):
-    shared = rows >= 2 * grain
+def test_each_row_is_done_once(two_threads, rows, grain, work):
     for _ in range(50):
-        found = Counts(rows, work).run(team.job if shared else relay._own.job, grain)
-        assert found == [1001, *[1] * rows]
+        assert Counts(rows, work).run(grain) == [1001, *[1] * rows]
 
 
-def test_helpers_help(team):
-    joined = []
+@cfunc(_SIGNATURE)
+def note_room(start, stop, room, numbers):
+    """numbers: work per row, then the memory that each row was done in."""
+    total = numbers[0]
+    for _ in range(numbers[0] * (stop - start)):
+        total ^= total << 13
+        total ^= total >> 7
+    for row in range(start, stop):
+        numbers[1 + row] = room + (total == 0)
+
+
+def test_helpers_help_and_each_has_memory_of_its_own(two_threads):
+    seen = set()
     for _ in range(200):
-        begun = time.perf_counter()
-        Counts(40, 20_000).run(team.job)
-        joined.append(time.perf_counter() - begun)
-        assert team.states[0] in (handoff.READY, handoff.ASLEEP, handoff.CALLED)
-    assert sorted(joined)[0] > 0
-    deadline = time.perf_counter() + 30  # they look a number of times, which takes long on a busy machine
-    while team.states[0] != handoff.ASLEEP and time.perf_counter() < deadline:
-        time.sleep(0.01)
-    assert team.states[0] == handoff.ASLEEP  # and then they sleep
+        relay.run(note_room.address, 40, (20_000, *[0] * 40), grain=1, room=100, pace=Pace())
+        rooms = sorted(set(relay._own.job[17:57].tolist()))
+        assert len(rooms) <= 2
+        seen.add(len(rooms))
+        if 2 in seen:
+            break
+    assert 2 in seen
+    assert rooms[1] - rooms[0] == 128  # a cache line begins there
+
+
+def test_a_job_for_two_in_a_team_of_more(monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(5)
+    monkeypatch.setattr(Pace, "helped", lambda self: True)
+    try:
+        for _ in range(100):
+            relay.run(note_room.address, 4, (20_000, *[0] * 4), grain=2, room=64, pace=Pace())
+            assert len(set(relay._own.job[17:21].tolist())) <= 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_without_rows_the_ends_are_done_all_the_same():
@@ -89,15 +110,22 @@ def test_calls_at_any_distance(pauses):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        team = relay._team(1)
         for pause in pauses:
-            assert Counts(9, 300).run(team.job) == [1001, *[1] * 9]
+            assert Counts(9, 300).run() == [1001, *[1] * 9]
             time.sleep(pause)
     finally:
         torch.set_num_threads(before)
 
 
-def test_several_python_threads_at_once(team):
+def test_the_number_of_threads_may_change(two_threads):
+    for count in (3, 1, 2, 5, 2, 4):
+        torch.set_num_threads(count)
+        for _ in range(5):
+            assert Counts(23, 300).run() == [1001, *[1] * 23]
+            torch.ones(300_000).exp_()  # a loop of PyTorch's in between
+
+
+def test_several_python_threads_at_once(two_threads):
     def runs(seed):
         out = np.zeros(64, np.int64)
         for _ in range(200):
@@ -161,28 +189,38 @@ def test_rare_delays_do_not_change_the_choice():
     assert calls(pace, 1000, 40_000, 25_000) > 900
 
 
-def test_one_thread_needs_no_team(monkeypatch):
-    monkeypatch.setattr(relay, "_teams", {})
+def test_helpers_that_stall_are_soon_left_alone():
+    pace = Pace()
+    calls(pace, 3000, 400_000, 250_000)
+    assert calls(pace, 20, 400_000, 16_000_000) <= 5  # every call is an outlier, and nobody waits for a trial
+    assert calls(pace, 2000, 400_000, 16_000_000) <= 8  # a trial is one call
+    calls(pace, 1100, 400_000, 250_000)
+    assert calls(pace, 100, 400_000, 250_000) > 90  # and when the processor is free again, they are asked
+
+
+def test_one_thread_asks_nobody(monkeypatch):
+    def entry():
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(openmp, "entry", entry)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        assert Counts(8).run(relay._own.job) == [1001, *[1] * 8]
+        assert Counts(8).run() == [1001, *[1] * 8]
     finally:
         torch.set_num_threads(before)
-    assert not relay._teams
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_after_fork(team):
-    Counts(40, 100).run(team.job)
+def test_after_fork(two_threads):
+    Counts(40, 100).run()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and up warns of fork beside threads
         child = os.fork()
     if child == 0:
         ok = False
         try:
-            fresh = relay._team(1)
-            ok = fresh is not team and Counts(40, 100).run(fresh.job) == [1001, *[1] * 40]
+            ok = openmp.entry() == 0 and Counts(40, 100).run() == [1001, *[1] * 40]
         finally:
             os._exit(0 if ok else 1)
     for _ in range(600):
@@ -195,7 +233,3 @@ def test_after_fork(team):
         os.waitpid(child, 0)
         pytest.fail("the child hangs")
     assert os.waitstatus_to_exitcode(status) == 0
-
-
-def test_threads_end_with_the_process():
-    assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("qbio_relay"))

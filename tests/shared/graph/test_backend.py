@@ -5,8 +5,11 @@ import logging
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import fx, nn
 from torch.testing import assert_close
+
+from shared.errors import UserError
+from shared.graph.compilers import gains
 
 
 class Front(nn.Module):
@@ -60,3 +63,41 @@ def test_chosen_passes(log):
 def test_mistakes():
     with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match=r"expected options inner .* received"):
         compiled(Front(), speed=9)(torch.randint(0, 4, (2, 20)))
+
+
+def test_records_of_dynamo_come_back():
+    config = torch._dynamo.config
+    before = config.record_runtime_overhead
+    compiled(Front(), inner="eager")(torch.randint(0, 4, (2, 20)))
+    assert config.record_runtime_overhead is before
+
+
+def test_eager_where_inductor_has_nothing_to_fuse(log):
+    said = log()
+    compiled(Front())(torch.randint(0, 4, (2, 20)))
+    assert "then eager" in said()
+
+
+@pytest.mark.parametrize(
+    ("function", "numbers", "gain"),
+    [
+        (lambda x: torch.relu(x @ x) @ x, 2**16, False),
+        (lambda x: torch.relu(x @ x).T.reshape(-1).exp(), 2**16, True),
+        (lambda x: torch.relu(x @ x).exp(), 2**10, False),
+    ],
+    ids=["between products", "through views", "few numbers"],
+)
+def test_what_gains(function, numbers, gain):
+    graph = fx.symbolic_trace(function).graph
+    for node in graph.nodes:
+        node.meta["example_value"] = torch.empty(numbers)
+    assert gains(graph) is gain
+
+
+def test_an_error_is_told_as_it_is(capfd):
+    faster, x = compiled(Front()), torch.randint(0, 4, (2, 20))
+    faster(x)
+    x[0, 0] = 4
+    with pytest.raises(UserError, match="expected classes from 0 to 3, received 0 to 4"):
+        faster(x)
+    assert "FX-traced" not in "".join(capfd.readouterr())

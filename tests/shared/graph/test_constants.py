@@ -79,7 +79,7 @@ def test_constants_of_an_export():
 
 LEFT = {
     "written": (lambda x, y: x + y.mul_(2), "changed in place"),
-    "returned": (lambda x, y: (x, y[0]), "returns it"),
+    "returned": (lambda x, y: (x, y[0]), "the model returns it, and"),
 }
 
 
@@ -183,6 +183,14 @@ def test_norms_that_are_no_part_of_a_layer():
 def test_small_outputs_are_normalised():
     better = shared.optimize(Normed(nn.Linear(3, 2), nn.BatchNorm1d(2)), torch.rand(4, 3))
     assert "cheaper to normalise" in str(better.report)
+
+
+@pytest.mark.usefixtures("any_size")
+def test_norms_that_do_not_show_beside_their_convolution():
+    model = Normed(nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16))
+    report = shared.optimize(model, torch.rand(1, 16, 32, 32)).report
+    assert not report
+    assert "beside 144 products" in str(report)
 
 
 @settings(max_examples=12)

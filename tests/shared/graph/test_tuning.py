@@ -134,7 +134,8 @@ def test_what_computes_something_else_is_not_taken(files, clock, monkeypatch):
     times["reference"] = 1.0
     monkeypatch.setattr(tuning.trial, "wrong", lambda module, *_: "values differ")
     model, tokens = model_and_tokens()
-    found = tuning.tuned(model, (tokens,), {}, dtype=None, training=False)
+    wanted = tuning.trial.outcomes(model, (tokens,), training=False)
+    found = tuning.tuned(model, (tokens,), wanted, dtype=None, training=False)
     assert found.chosen == Choice()
     assert "computes something else: values differ" in str(found)
 
